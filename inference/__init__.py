@@ -1,0 +1,32 @@
+"""Style packs run by ONNX Runtime: one picture, or files and folders. No torch.
+
+Importing this package imports neither numpy nor onnxruntime; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from impasto.inference.files import Report, Row, stylize_files
+    from impasto.inference.styles import list_styles, style_sheet
+    from impasto.inference.stylizer import Stylizer
+
+__all__ = ["Report", "Row", "Stylizer", "list_styles", "style_sheet", "stylize_files"]
+
+_MODULES = {
+    "Report": "files",
+    "Row": "files",
+    "Stylizer": "stylizer",
+    "list_styles": "styles",
+    "style_sheet": "styles",
+    "stylize_files": "files",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'impasto.inference' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"impasto.inference.{_MODULES[name]}"), name)

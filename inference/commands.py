@@ -1,0 +1,133 @@
+"""The commands ``impasto stylize`` and ``impasto styles``. Importing this imports neither numpy nor onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from impasto.formats import WRITE_FORMATS
+from impasto.inference.sessions import PROVIDERS
+from impasto.inference.sources import STREAM
+
+if TYPE_CHECKING:
+    from impasto.inference.files import Report
+    from impasto.inference.styles import StyleRow
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("-o", "--output", help="A file, a folder, or - for standard output.  [default: NAME_STYLE.SUFFIX here]")
+@click.option("-s", "--style", help="A style's name, PACK/STYLE, or a mixture such as a:0.6,b:0.4.")
+@click.option("--pack", help="A pack's name or its folder.")
+@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 gives the photo back.")
+@click.option("--format", type=click.Choice(WRITE_FORMATS), help="Write in this format, not in each picture's own.")
+@click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True, help="What computes.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print a report for programs on standard output.")
+@click.pass_context
+def stylize(
+    context: click.Context,
+    sources: tuple[str, ...],
+    output: str | None,
+    style: str | None,
+    pack: str | None,
+    strength: float,
+    format: str | None,
+    provider: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Paint photos in a style: files, folders, patterns, or - for standard input.
+
+    What goes into a folder keeps its path, its name and its format. Nothing is ever written over a source.
+    """
+    to_stream = output == STREAM or (output is None and sources == (STREAM,))
+    if as_json and to_stream:
+        raise click.UsageError("--json and the picture would both go to standard output; choose a file with -o")
+    from impasto.inference.files import stylize_files
+
+    with _progress("Painting") as progress:
+        report = stylize_files(
+            sources,
+            output,
+            style=style,
+            pack=pack,
+            strength=strength,
+            format=format,
+            provider=provider,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    for row in report.failed:
+        click.echo(f"Failed: {row.error}", err=True)
+    click.echo(_summary(report, output), err=True)
+    if report.failed:
+        context.exit(1)
+
+
+def _summary(report: Report, output: str | None) -> str:
+    failed = f", {len(report.failed)} failed" if report.failed else ""
+    count = f"{len(report.done)} picture{'' if len(report.done) == 1 else 's'}{failed}"
+    place = report.rows[0].output if len(report.rows) == 1 else output
+    goal = "standard output" if place == STREAM else place or "the current folder"
+    return f"{count} in {report.seconds:.1f} s on {report.provider}: {goal}"
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar with the time left on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
+
+        def show(behind: int, total: int) -> None:
+            bar.length = total
+            bar.update(behind - bar.pos)
+
+        yield show
+
+
+@click.command()
+@click.argument("pack", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the table for programs.")
+@click.option("--sheet", metavar="PHOTO", help="Draw a sheet of this photo in every style; needs -o.")
+@click.option("-o", "--output", help="The file of the sheet.")
+def styles(pack: str | None, as_json: bool, sheet: str | None, output: str | None) -> None:
+    """List the styles that are installed, or those of one PACK (a name or a folder)."""
+    if (sheet is None) != (output is None):
+        raise click.UsageError("--sheet PHOTO and -o FILE go together")
+    from impasto.inference.styles import list_styles, style_sheet
+
+    if sheet is not None and output is not None:
+        from impasto.images import picture_from_pil, write_picture
+
+        write_picture(picture_from_pil(style_sheet(sheet, pack)), output)
+        click.echo(output, err=True)
+        return
+    rows = list_styles(pack)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+    elif rows:
+        click.echo(_table(rows))
+    else:
+        click.echo("No style packs are installed; train one, or list their folder in IMPASTO_PACKS.", err=True)
+
+
+def _table(rows: tuple[StyleRow, ...]) -> str:
+    head = ("pack", "style", "title", "painter", "year", "network", "size")
+    lines = [head] + [
+        (row.pack, row.style, row.title, row.painter, row.year, row.network, f"{row.size / 1e6:.1f} MB") for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

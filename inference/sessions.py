@@ -1,0 +1,101 @@
+"""ONNX Runtime sessions: which provider runs a graph, and with what settings. Importing this does not import ORT."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from impasto.errors import PackError, WrongCall, unknown_name
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+    "coreml": ("CoreMLExecutionProvider",),
+    "directml": ("DmlExecutionProvider",),
+    "openvino": ("OpenVINOExecutionProvider",),
+}
+PROVIDERS = ("auto", *_PROVIDERS)
+"""What a caller may ask for. ``auto`` is CUDA where it is installed and starts, else the CPU."""
+
+
+def open_session(model: bytes, *, provider: str = "auto", threads: int | None = None) -> tuple[InferenceSession, str]:
+    """A session for a graph, and the name of the provider that runs it.
+
+    Args:
+        model: the bytes of an ONNX file.
+        provider: one of `PROVIDERS`. One that is asked for by name runs or fails: nothing else takes its place.
+        threads: CPU threads an operator may use; None for as many as the process may run on.
+
+    Raises:
+        WrongCall: an unknown provider, one that this installation lacks or cannot start, or ``threads`` below 1.
+        PackError: ONNX Runtime cannot read the graph.
+    """
+    if provider not in PROVIDERS:
+        raise unknown_name("provider", provider, PROVIDERS)
+    if threads is not None and threads < 1:
+        raise WrongCall(f"threads must be at least 1; got {threads}")
+    installed = _installed()
+    if provider == "auto":
+        session = _create(model, "cuda", threads) if "cuda" in installed else None
+        return (session, "cuda") if session is not None else (_create_cpu(model, threads), "cpu")
+    if provider not in installed:
+        raise WrongCall(
+            f"the provider {provider!r} is not in this installation of onnxruntime; it has: {', '.join(installed)}"
+        )
+    if provider == "cpu":
+        return _create_cpu(model, threads), "cpu"
+    session = _create(model, provider, threads)
+    if session is None:
+        raise WrongCall(f"the provider {provider!r} is installed but does not start here; use --provider cpu or auto")
+    return session, provider
+
+
+def _installed() -> tuple[str, ...]:
+    import onnxruntime
+
+    available = set(onnxruntime.get_available_providers())
+    return tuple(name for name, needed in _PROVIDERS.items() if available >= set(needed))
+
+
+def _create_cpu(model: bytes, threads: int | None) -> InferenceSession:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(model, _options(threads), list(_PROVIDERS["cpu"]), enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise PackError(f"ONNX Runtime cannot open the graph: {error}") from error
+
+
+def _create(model: bytes, provider: str, threads: int | None) -> InferenceSession | None:
+    """A session that really runs on ``provider``, or None."""
+    import onnxruntime
+
+    options = _options(threads)
+    options.enable_mem_pattern = provider != "directml"  # which asks for it
+    wanted = list(_PROVIDERS[provider])
+    try:
+        session = onnxruntime.InferenceSession(model, options, wanted, enable_fallback=0)
+    except Exception:
+        return None
+    return session if session.get_providers()[0] == wanted[0] else None
+
+
+def _options(threads: int | None) -> SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _cpus()
+    options.enable_cpu_mem_arena = False  # half the memory for large pictures, 4 % of the time
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.log_severity_level = 4  # fatal: every other error is raised as an exception
+    return options
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,168 @@
+"""A style pack, ready to paint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from impasto.errors import PackError, PictureError, WrongCall
+from impasto.images import MIN_SIDE, Array, Picture, picture_from_array, picture_from_pil, read_picture
+from impasto.inference.sessions import open_session
+from impasto.packs import PAINT, Card, find_pack, mixture
+
+_INPUTS = {
+    "image": ("tensor(uint8)", 4),
+    "style": ("tensor(float)", 2),
+    "strength": ("tensor(float)", 1),
+}
+_OUTPUTS = {"painted": ("tensor(uint8)", 4)}
+
+
+class Stylizer:
+    """Paints pictures in the styles of one pack.
+
+    Args:
+        name: a pack's name or path, a style's name or mixture, or ``pack/style``: see `impasto.packs.find_pack`.
+        provider: one of `impasto.inference.sessions.PROVIDERS`.
+        threads: CPU threads an operator may use; None for as many as the process may run on.
+
+    Attributes:
+        card: the pack's card.
+        provider: what runs the network: "cpu", "cuda", ...
+
+    Raises:
+        WrongCall: an unknown name, or a provider that cannot run here.
+        PackError: a pack with a missing, altered or unreadable file, or with a graph that does not paint.
+    """
+
+    card: Card
+    provider: str
+
+    def __init__(self, name: str | os.PathLike[str], *, provider: str = "auto", threads: int | None = None) -> None:
+        pack, self._style = find_pack(name)
+        self.card = pack.card
+        model = pack.read(PAINT)
+        try:
+            self._session, self.provider = open_session(model, provider=provider, threads=threads)
+            self._check_graph()
+        except PackError as error:
+            raise PackError(f"{pack.path / PAINT}: {error}") from error
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Names of the styles, in the order of `paint`'s weights."""
+        return self.card.style_names
+
+    def mixture(self, style: str | None = None) -> tuple[float, ...]:
+        """The weight of every style, in the order of `styles`, with sum 1.
+
+        Args:
+            style: a name, or a mixture (``a:0.6,b:0.4``); None for the style this Stylizer was opened by, or the only
+                one of the pack.
+
+        Raises:
+            WrongCall: an unknown name or a wrong weight, or None and the pack has several styles.
+        """
+        style = style or self._style
+        if style is None and len(self.styles) > 1:
+            raise WrongCall(f"the pack {self.card.name!r} has several styles; choose one of: {', '.join(self.styles)}")
+        return mixture(style or self.styles[0], self.styles)
+
+    def stylize(
+        self,
+        picture: str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic],
+        style: str | None = None,
+        strength: float = 1.0,
+    ) -> Image.Image:
+        """Paint one picture.
+
+        Args:
+            picture: a file, a Pillow image of any mode, or a uint8 RGB array ``(H, W, 3)``; 16 pixels a side or more.
+            style: as `mixture`.
+            strength: 0 (the photo) to 1 (the painting).
+
+        Returns:
+            An image of the same size in sRGB, upright; mode RGB, or RGBA if the picture has transparency.
+
+        Raises:
+            WrongCall: an unknown style, or a strength outside 0 to 1.
+            PictureError: a picture that cannot be read, or is too small or too large.
+        """
+        if isinstance(picture, Image.Image):
+            read = picture_from_pil(picture)
+        elif isinstance(picture, np.ndarray):
+            read = picture_from_array(picture)
+        else:
+            read = read_picture(picture)
+        return self.stylize_picture(read, style, strength).to_pil()
+
+    def stylize_picture(self, picture: Picture, style: str | None = None, strength: float = 1.0) -> Picture:
+        """Paint one picture as `stylize`, and keep what its file said about it."""
+        weights = np.array([self.mixture(style)], np.float32)
+        painted = self.paint(picture.rgb[None], weights, np.array([strength], np.float32))
+        return replace(picture, rgb=painted[0])
+
+    def paint(self, images: Array, styles: npt.NDArray[np.float32], strengths: npt.NDArray[np.float32]) -> Array:
+        """Paint a batch of pictures of one size, each in its own mixture of styles.
+
+        Args:
+            images: uint8 RGB ``(N, H, W, 3)``, sRGB, 16 pixels a side or more.
+            styles: ``(N, S)``, weights of the pack's styles, not negative, each row with sum 1.
+            strengths: ``(N,)``, 0 (the photo) to 1 (the painting).
+
+        Returns:
+            uint8 RGB ``(N, H, W, 3)``.
+
+        Raises:
+            WrongCall: weights or strengths of another shape or range.
+            PictureError: another type, shape or size of images; or the provider has no memory for them.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:3]) < MIN_SIDE:
+            expected = f"expected uint8 (N, H, W, 3), at least {MIN_SIDE} pixels a side"
+            raise PictureError(f"{expected}; got {images.dtype} {images.shape}")
+        count = len(images)
+        if (
+            styles.shape != (count, len(self.styles))
+            or (styles < 0).any()
+            or not np.allclose(styles.sum(1), 1, atol=1e-3)
+        ):
+            shape = f"({count}, {len(self.styles)})"
+            raise WrongCall(f"expected style weights {shape}, not negative, rows with sum 1; got {styles.tolist()}")
+        if strengths.shape != (count,) or not ((strengths >= 0) & (strengths <= 1)).all():
+            raise WrongCall(f"expected {count} strengths from 0 to 1; got {strengths.tolist()}")
+        feeds = {
+            "image": images,
+            "style": styles.astype(np.float32, copy=False),
+            "strength": strengths.astype(np.float32, copy=False),
+        }
+        try:
+            painted: Array = self._session.run(["painted"], feeds)[0]
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            size = f"{images.shape[2]} x {images.shape[1]} pixels"
+            raise PictureError(
+                f"{size} could not be painted on {self.provider}; try a smaller picture: {error}"
+            ) from error
+        return painted
+
+    def _check_graph(self) -> None:
+        """Raise `PackError` unless the graph takes and gives what a pack's ``paint.onnx`` does."""
+        for kind, values, expected in (
+            ("inputs", self._session.get_inputs(), _INPUTS),
+            ("outputs", self._session.get_outputs(), _OUTPUTS),
+        ):
+            got = {value.name: (value.type, len(value.shape)) for value in values}
+            if got != expected:
+                raise PackError(
+                    f"not the paint graph of a style pack: {kind} {_shown(got)}; expected {_shown(expected)}"
+                )
+        rows = self._session.get_inputs()[list(_INPUTS).index("style")].shape[1]
+        if isinstance(rows, int) and rows != len(self.styles):
+            raise PackError(f"the graph has {rows} styles, the card {len(self.styles)}; export the pack again")
+
+
+def _shown(values: dict[str, tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {kind} of {rank} axes" for name, (kind, rank) in values.items())

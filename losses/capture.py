@@ -1,0 +1,112 @@
+"""Named activations of any network."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from impasto.errors import WrongCall, unknown_name
+
+_ADDRESS = re.compile(r"(?P<module>.*?)(@(?P<call>\d+))?(?P<entry>:in)?")
+
+
+@dataclass(frozen=True)
+class _Address:
+    layer: str
+    module: str
+    call: int
+    entry: bool
+
+
+def capture(model: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A function that runs ``model`` and returns the activations of the layers asked for.
+
+    A layer is the name of a module as ``model.named_modules()`` has it, with two additions: ``name@k`` is its k-th call
+    in one pass, counted from 1 (a module used twice), and ``name:in`` what goes into it; ``name@2:in`` is both.
+    Activations are copies, so that an operation in place further on does not overwrite them; gradients flow through.
+    Hooks exist only while the function runs, also when the model raises; nothing else of the model is touched.
+
+    Args:
+        model: any network of one tensor.
+        layers: names, at least one.
+
+    Returns:
+        ``features(images) -> dict``, name -> activation, in the order asked.
+
+    Raises:
+        ValueError: here for a module that the model does not have; when run, for a call that did not happen.
+
+    Example:
+        >>> body = nn.Sequential(nn.Identity(), nn.Flatten())
+        >>> capture(body, ["1:in", "1"])(torch.zeros(2, 3, 4, 5))["1"].shape
+        torch.Size([2, 60])
+    """
+    if isinstance(layers, str) or not layers:
+        raise WrongCall(f"layers: got {layers!r}, expected a list of names such as ['layer1']")
+    modules = dict(model.named_modules())
+    wanted: dict[str, list[_Address]] = defaultdict(list)
+    for layer in layers:
+        address = _parse(layer)
+        if address.module not in modules or not address.module:
+            raise unknown_name("layer", address.module, [name for name in modules if name])
+        wanted[address.module].append(address)
+
+    def features(images: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        calls: dict[str, int] = dict.fromkeys(wanted, 0)
+        with ExitStack() as hooks:
+            for name, addresses in wanted.items():
+                hook = _hook(name, addresses, found, calls)
+                hooks.callback(modules[name].register_forward_hook(hook, with_kwargs=True).remove)
+                hooks.callback(
+                    modules[name].register_forward_pre_hook(_entry_hook(name, addresses, found, calls)).remove
+                )
+            model(images)
+        for layer in layers:
+            if layer not in found:
+                name = _parse(layer).module
+                raise WrongCall(f"layer {layer!r}: the module {name!r} was called {calls[name]} times in this pass")
+        return {layer: found[layer] for layer in layers}
+
+    return features
+
+
+def _parse(layer: str) -> _Address:
+    match = _ADDRESS.fullmatch(layer)
+    assert match is not None  # the pattern accepts every string
+    return _Address(layer, match["module"], int(match["call"] or 1), match["entry"] is not None)
+
+
+def _copy(layer: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise WrongCall(f"layer {layer!r} gives {type(value).__name__}, expected a tensor; choose a module inside it")
+    return value.clone()
+
+
+def _entry_hook(
+    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int]
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        calls[name] += 1
+        for address in addresses:
+            if address.entry and address.call == calls[name]:
+                found[address.layer] = _copy(address.layer, inputs[0] if inputs else None)
+
+    return hook
+
+
+def _hook(
+    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int]
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+    def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        for address in addresses:
+            if not address.entry and address.call == calls[name]:
+                found[address.layer] = _copy(address.layer, output)
+
+    return hook

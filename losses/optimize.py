@@ -1,0 +1,140 @@
+"""The one loop that optimises a picture under an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impasto.errors import WrongCall
+from impasto.losses.perceptual import LossTerms
+
+Objective = Callable[[Tensor], Tensor | LossTerms]
+StepRule = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+
+def lbfgs(history: int = 100, rate: float = 1.0) -> StepRule:
+    """L-BFGS with the strong Wolfe line search: without it the method stalls on Gram losses of shallow layers."""
+    return lambda parameters: torch.optim.LBFGS(
+        parameters,
+        lr=rate,
+        max_iter=1,
+        max_eval=25,
+        history_size=history,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+    )
+
+
+def adam(rate: float = 0.02, betas: tuple[float, float] = (0.9, 0.99)) -> StepRule:
+    """Adam; ``rate`` is in units of the picture's range."""
+    return lambda parameters: torch.optim.Adam(parameters, lr=rate, betas=betas)
+
+
+def clip(image: Tensor) -> Tensor:
+    """Projection on the range of a picture, [0, 1]."""
+    return image.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the loop stands after a step.
+
+    Attributes:
+        index: number of the step, from 1.
+        evaluations: evaluations of the objective so far.
+        loss: total of the objective as last evaluated.
+        terms: its terms, if the objective gave `LossTerms`.
+        image: the picture (N, 3, H, W), detached; a view of the one being optimised, so copy it to keep it.
+    """
+
+    index: int
+    evaluations: int
+    loss: float
+    terms: LossTerms | None
+    image: Tensor
+
+
+class _Evaluation:
+    """The objective and its gradient at the picture, computed once at each point.
+
+    L-BFGS asks again, at the start of a step, for the point where its last line search ended.
+    """
+
+    def __init__(self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None) -> None:
+        self.image, self.objective, self.transforms = image, objective, transforms
+        self.count = 0
+        self.terms: LossTerms | None = None
+        self.loss = torch.zeros(())
+        self._point: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        if self._point is not None and torch.equal(self._point, self.image):
+            return self.loss
+        with torch.enable_grad():
+            shown = self.image if self.transforms is None else self.transforms(self.image)
+            value = self.objective(shown)
+            self.terms = value if isinstance(value, LossTerms) else None
+            total = value.total if isinstance(value, LossTerms) else value
+            if total.ndim:
+                raise WrongCall(f"objective: got a tensor of shape {tuple(total.shape)}, expected a scalar to minimise")
+            (gradient,) = torch.autograd.grad(total, self.image)
+        self.image.grad = gradient.contiguous()
+        self.count += 1
+        self._point = self.image.detach().clone()
+        self.loss = total.detach()
+        return self.loss
+
+
+def optimize_image(
+    start: Tensor,
+    objective: Objective,
+    *,
+    step: StepRule | None = None,
+    steps: int = 200,
+    transforms: Callable[[Tensor], Tensor] | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    stop: Callable[[Step], bool] | None = None,
+) -> Tensor:
+    """Minimise an objective over the pixels of a picture.
+
+    Gatys' method, inversion, texture synthesis, dreams and attacks differ only in what fills the slots.
+
+    Args:
+        start: (N, 3, H, W) float; left as it is.
+        objective: picture -> scalar tensor or `LossTerms`, minimised.
+        step: the step rule, `lbfgs` (default) or `adam`; one call of it makes an optimiser for the picture.
+        steps: number of steps at most. A step of L-BFGS evaluates the objective once or more, one of Adam once.
+        transforms: applied to the picture before each evaluation (jitter, padding); the gradient passes through it.
+        project: applied after each step, such as `clip`.
+        on_step: called after each step.
+        stop: called after ``on_step``; true ends the loop.
+
+    Returns:
+        The picture (N, 3, H, W), detached, on the device and in the type of ``start``.
+
+    Raises:
+        ValueError: if ``start`` is not a float tensor, the objective is not a scalar, or ``steps`` is negative.
+    """
+    if not start.is_floating_point():
+        raise WrongCall(f"start: got {start.dtype}, expected a float picture (N, 3, H, W) in [0, 1]")
+    if steps < 0:
+        raise WrongCall(f"steps: got {steps}, expected 0 or more")
+    image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    optimiser = (step or lbfgs())([image])
+    evaluation = _Evaluation(image, objective, transforms)
+    for index in range(1, steps + 1):
+        optimiser.step(evaluation)  # type: ignore[arg-type]  # torch types the closure's result as a float
+        if project is not None:
+            with torch.no_grad():
+                image.copy_(project(image))
+        now = Step(index, evaluation.count, float(evaluation.loss), evaluation.terms, image.detach())
+        if on_step is not None:
+            on_step(now)
+        if stop is not None and stop(now):
+            break
+    return image.detach()

@@ -1,0 +1,212 @@
+"""The Lightning module: a network learns to paint in one or several styles."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from impasto.card import Style
+from impasto.errors import WrongCall
+from impasto.images import read_rgb
+from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
+from impasto.training.networks import TransformerNet
+from impasto.training.photos import shrink, to_tensor
+from impasto.training.record import describe_run
+
+CONTENT = {"relu3_3": 1.0}
+STYLE = {"relu1_2": 4.0, "relu2_2": 4.0, "relu3_3": 4.0, "relu4_3": 4.0}
+
+
+def style_name(path: str | Path) -> str:
+    """A style's name by default: the painting's file name as a snake_case word."""
+    return re.sub(r"[^a-z0-9]+", "_", Path(path).stem.lower()).strip("_") or "style"
+
+
+class StyleTransfer(pl.LightningModule):
+    """Training of a `TransformerNet` with the perceptual loss.
+
+    Johnson et al. 2016, equation 5, in the convention ``relative`` by default, with Adam, a cosine schedule over the
+    steps or minutes of the run, and an average of the weights, which is what is validated and exported. One step in
+    four paints at a random strength, with the style's weights multiplied by it, so that strengths between 0 and 1 are
+    trained as well. Styles of a batch differ: each picture's is drawn from the seed and the step.
+
+    Args:
+        style_images: paintings, one a style.
+        network: "fast" or "johnson".
+        content: weight of each content layer.
+        style: weight of each style layer.
+        tv: weight of the total variation.
+        convention: what the weights mean; see `impasto.losses.CONVENTIONS`.
+        style_size: short side to which larger paintings are shrunk, in pixels.
+        rate: learning rate at its highest.
+        average: decay of the average of the weights.
+        minutes: length of the run by time; else Lightning's ``max_steps`` counts.
+        seed: of the draw of styles and strengths.
+        styles: for the pack's card, what is known of each style: name, title, painter, year, source, licence.
+        sizes: of the network, see `TransformerNet`.
+        rows_only: train the rows of the styles and nothing else.
+
+    Raises:
+        ValueError: for no style, two of one name, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        style_images: list[str],
+        network: str = "fast",
+        content: Mapping[str, float] = CONTENT,
+        style: Mapping[str, float] = STYLE,
+        tv: float = 1.0,
+        convention: str = "relative",
+        style_size: int = 512,
+        rate: float = 4e-3,
+        average: float = 0.998,
+        minutes: float | None = None,
+        seed: int = 0,
+        styles: list[dict[str, str]] | None = None,
+        sizes: Mapping[str, int] | None = None,
+        rows_only: bool = False,
+    ) -> None:
+        super().__init__()
+        known = [Style(**entry) for entry in styles or [{"name": style_name(path)} for path in style_images]]
+        self.names = [entry.name for entry in known]
+        if not self.names or len(set(self.names)) < len(self.names) or len(known) != len(style_images):
+            raise WrongCall(
+                f"styles: got {self.names} for {len(style_images)} paintings, expected one or more, of different names"
+            )
+        if rate <= 0 or not 0 <= average < 1 or (minutes is not None and minutes <= 0):
+            raise WrongCall(
+                f"StyleTransfer: got rate {rate}, average {average}, minutes {minutes}; "
+                "expected rate > 0, 0 <= average < 1, minutes > 0"
+            )
+        content, style, sizes = dict(content), dict(style), dict(sizes or {})
+        styles = [asdict(entry) for entry in known]
+        self.save_hyperparameters()
+        self.net = TransformerNet(network, styles=len(self.names), **sizes)
+        self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        self.elapsed = 0.0
+        self.quality: dict[str, float] = {}
+        self.loss: PerceptualLoss | None = None
+        self.goals: dict[str, Tensor] = {}
+        self._since = 0.0
+
+    def start_from(self, net: TransformerNet) -> None:
+        """Begin with another network's weights (same shape) instead of random ones."""
+        self.net.load_state_dict(net.state_dict())
+        self.averaged.load_state_dict(net.state_dict())
+
+    def setup(self, stage: str) -> None:
+        """Load the loss network and measure the paintings, once."""
+        if self.loss is None:
+            h = self.hparams
+            self.loss = PerceptualLoss(VGGFeatures().to(self.device), h.content, h.style, h.tv, h.convention)
+            found = [self.loss.style_targets(self._painting(path)) for path in h.style_images]
+            self.goals = {layer: torch.cat([goals[layer] for goals in found]) for layer in h.style}
+
+    def _painting(self, path: str) -> Tensor:
+        return to_tensor(shrink(read_rgb(Path(path)), self.hparams.style_size))[None].to(self.device)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        if self.hparams.minutes is not None:
+            return min(self.elapsed / (60 * self.hparams.minutes), 1.0)
+        return min(self.global_step / self.trainer.max_steps, 1.0) if self.trainer.max_steps > 0 else 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all weights, or over the styles' rows."""
+        if self.hparams.rows_only:
+            self.net.requires_grad_(False)
+            for row in self.net.rows:
+                row.requires_grad_(True)
+        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=self.hparams.rate)
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since = time.monotonic()
+
+    def on_validation_end(self) -> None:
+        """Leave validation out of the training time."""
+        self._since = time.monotonic()
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Set the rate: a short warm-up, then a cosine down to a hundredth."""
+        warm = min(1.0, (self.global_step + 1) / 50)
+        rate = self.hparams.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]  # one optimiser
+            group["lr"] = rate
+        self.log("rate", rate)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """One step on photos (N, 3, H, W)."""
+        random = np.random.default_rng((self.hparams.seed, 2, self.global_step))
+        indices = random.integers(len(self.names), size=len(batch))
+        strength = random.uniform() if random.random() < 0.25 else 1.0
+        terms = self.terms(self.net, batch, torch.from_numpy(indices), strength)
+        if strength == 1:
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.raw.items()})
+            self.log_dict({f"weighted/{name}": value.detach() for name, value in terms.weighted.items()})
+            self.log("train/total", terms.total.detach())
+        return terms.total
+
+    def terms(self, net: TransformerNet, photos: Tensor, styles: Tensor, strength: float = 1.0) -> LossTerms:
+        """The loss of a network's paintings of photos (N, 3, H, W) in styles given by index (N,)."""
+        assert self.loss is not None  # Lightning calls setup first
+        photos = photos.contiguous(memory_format=torch.channels_last)
+        styles = styles.to(photos.device)
+        weights = torch.nn.functional.one_hot(styles, len(self.names)).to(photos.dtype)
+        painted = net(photos, weights, photos.new_full((len(photos),), strength))
+        goals = {layer: goal[styles] for layer, goal in self.goals.items()}
+        return self.loss(painted, self.loss.content_targets(photos), goals, strength)
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Average the weights, count the time, stop when it is up."""
+        decay = min(self.hparams.average, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            for mean, now in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+        now = time.monotonic()
+        seconds = now - self._since
+        self.elapsed += seconds
+        self._since = now
+        self.log("pictures_per_second", len(batch) / seconds)
+        if self.hparams.minutes is not None and self.progress >= 1:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """The terms of the averaged network on a photo it never saw, each style in turn."""
+        for index, name in enumerate(self.names):
+            terms = self.terms(self.averaged, batch, torch.full((len(batch),), index))
+            named = {f"validation/{term}": value for term, value in terms.raw.items()} | {
+                "validation/total": terms.total
+            }
+            self.log_dict(named, batch_size=len(batch))
+            if len(self.names) > 1:
+                self.log(f"validation_total/{name}", terms.total, batch_size=len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the terms on photos never seen, for the card."""
+        metrics = self.trainer.callback_metrics
+        self.quality = {name: float(value) for name, value in metrics.items() if name.startswith("validation")}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the elapsed training time, and what the card will say of the run."""
+        checkpoint["elapsed"] = self.elapsed
+        checkpoint["record"] = describe_run(self)
+        checkpoint["quality"] = self.quality
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the elapsed training time."""
+        self.elapsed = float(checkpoint["elapsed"])

@@ -1,0 +1,185 @@
+"""Photos as training batches: the batch of step t is a pure function of the seed and t."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from impasto.errors import PictureError
+from impasto.images import IMAGE_SUFFIXES, read_rgb
+
+LARGEST_SIDE = 1024
+"""Photos are shrunk to this short side, in pixels, before they are kept in memory."""
+
+SMALLEST_CROP = 0.75
+"""Side of the smallest crop as a share of the training size: such crops are enlarged."""
+
+logger = logging.getLogger(__name__)
+
+Rgb = NDArray[np.uint8]
+
+
+def find_photos(folders: Sequence[str | Path]) -> list[Path]:
+    """All picture files below the folders, sorted.
+
+    Raises:
+        PictureError: if a folder does not exist or there is no picture at all.
+    """
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise PictureError(f"no folder of photos at {folder}: expected a folder with {', '.join(IMAGE_SUFFIXES)}")
+        found += [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not found:
+        raise PictureError(
+            f"no photo in {', '.join(map(str, folders))}: expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return sorted(set(found))
+
+
+def hold_out(photos: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
+    """Split photos into those to train on and at most ``count`` to validate on, a tenth at most, by their names."""
+    count = min(count, len(photos) // 10)
+    order = sorted(photos, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())
+    held = sorted(order[:count])
+    return [photo for photo in photos if photo not in set(held)], held
+
+
+def to_tensor(rgb: Rgb) -> Tensor:
+    """uint8 (..., H, W, 3) to float (..., 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, -3))).float() / 255
+
+
+class PhotoCache:
+    """Decoded photos, kept in memory up to a limit.
+
+    Args:
+        megabytes: how much to keep.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self.left = megabytes * 2**20
+        self.kept: dict[Path, Rgb | None] = {}
+
+    def read(self, path: Path) -> Rgb | None:
+        """uint8 (H, W, 3) with a short side of at most `LARGEST_SIDE`; None, with a warning, for a bad file."""
+        if path in self.kept:
+            return self.kept[path]
+        try:
+            rgb: Rgb | None = shrink(read_rgb(path), LARGEST_SIDE)
+        except (PictureError, OSError) as error:
+            logger.warning("skipped: %s", error)
+            rgb = None
+        size = 0 if rgb is None else rgb.nbytes
+        if size <= self.left:
+            self.left -= size
+            self.kept[path] = rgb
+        return rgb
+
+
+def shrink(rgb: Rgb, short_side: int) -> Rgb:
+    """The picture (H, W, 3) with a short side of at most ``short_side`` pixels."""
+    height, width = rgb.shape[:2]
+    factor = short_side / min(height, width)
+    if factor >= 1:
+        return rgb
+    size = (round(width * factor), round(height * factor))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+
+
+def centre_crop(rgb: Rgb, size: int) -> Rgb:
+    """The largest square in the middle of the picture, resized to (size, size, 3)."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def random_crop(rgb: Rgb, size: int, random: np.random.Generator) -> Rgb:
+    """A square of the picture, resized to (size, size, 3) and mirrored half the time.
+
+    Its side is drawn log-uniformly from three quarters of ``size`` to the short side, so a large photo is seen from
+    close up and from afar.
+    """
+    height, width = rgb.shape[:2]
+    longest = min(height, width)
+    shortest = min(SMALLEST_CROP * size, longest)
+    side = math.exp(random.uniform(math.log(shortest), math.log(longest)))
+    left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+    box = (left, top, left + side, top + side)
+    crop = np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return crop[:, ::-1] if random.random() < 0.5 else crop
+
+
+def flat_picture(size: int, random: np.random.Generator) -> Rgb:
+    """A sky or a wall: one colour that turns slowly into another, with a noise of about one level, (size, size, 3)."""
+    angle = random.uniform(0, 2 * math.pi)
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    along = (x * math.cos(angle) + y * math.sin(angle) + 0.5)[..., None]
+    first, second = random.uniform(0, 255, 3), random.normal(0, 40, 3)
+    picture = first + second * along + random.normal(0, 1, (size, size, 3))
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+class PhotoBatches(Dataset[Tensor]):
+    """Batch t of a training run, float (N, 3, size, size) in [0, 1].
+
+    Photos come in an order that is shuffled anew for each pass over them; a bad file's place is taken by the next good
+    one.
+
+    Args:
+        photos: files.
+        size: height and width, in pixels.
+        batch: pictures in a batch.
+        seed: of everything random here.
+        length: number of batches.
+        flat: share of the pictures that are flat or slowly varying instead (`flat_picture`).
+        megabytes: memory for decoded photos.
+    """
+
+    def __init__(
+        self, photos: Sequence[Path], size: int, batch: int, seed: int, length: int, flat: float, megabytes: int
+    ) -> None:
+        self.photos = list(photos)
+        self.size, self.batch, self.seed, self.length, self.flat = size, batch, seed, length, flat
+        self.cache = PhotoCache(megabytes)
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, step: int) -> Tensor:
+        if not 0 <= step < self.length:
+            raise IndexError(step)
+        return to_tensor(np.stack([self._item(step * self.batch + i) for i in range(self.batch)]))
+
+    def _item(self, index: int) -> Rgb:
+        random = np.random.default_rng((self.seed, 1, index))
+        if random.random() < self.flat:
+            return flat_picture(self.size, random)
+        return random_crop(self._photo(index), self.size, random)
+
+    def _photo(self, index: int) -> Rgb:
+        for later in range(len(self.photos)):
+            rgb = self.cache.read(self._path(index + later))
+            if rgb is not None:
+                return rgb
+        raise PictureError(f"none of the {len(self.photos)} photos can be read: see the files named above")
+
+    def _path(self, index: int) -> Path:
+        passes, place = divmod(index, len(self.photos))
+        if self._order is None or self._order[0] != passes:
+            order = np.random.default_rng((self.seed, 0, passes)).permutation(len(self.photos))
+            self._order = (passes, order)
+        return self.photos[self._order[1][place]]

