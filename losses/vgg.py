@@ -106,7 +106,7 @@ class VGGFeatures(nn.Module):
         self._check(images, layers)
         found: dict[str, Tensor] = {}
         deepest = max(self.layers.index(layer) for layer in layers)
-        x = (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
+        x = (images * self.get_buffer("scale") + self.get_buffer("shift")).contiguous(memory_format=torch.channels_last)
         for layer in self.layers[: deepest + 1]:
             if layer.startswith("conv"):
                 x = F.conv2d(x, self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias"), padding=1)

@@ -16,7 +16,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 class Twice(nn.Module):
-    """Two convolutions and one ReLU, used after each of them and writing into its input; a dropout that is never called."""
+    """Two convolutions, one ReLU used after each of them and writing into its input, a dropout never called."""
 
     def __init__(self):
         super().__init__()
@@ -125,7 +125,7 @@ class TestValues:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = torchvision.models.resnet18(weights=None).eval().requires_grad_(False)
-        # their names count from the second call on, and a bare name is the first; only what is not overwritten later can be compared
+        # a bare name is the first call; theirs count from the second on, and are overwritten where a ReLU follows
         names = {
             "layer1.0.relu": "layer1.0.relu",
             "layer1.0.relu@1": "layer1.0.relu",

@@ -338,7 +338,7 @@ class TestStyleLoss:
 
 class TestTotalVariation:
     def test_diagonal_by_hand(self):
-        # the picture's ones stand on the diagonal: 9 pixels step both ways (1 + 1), 9 left of a one and 9 above one step once
+        # ones on the diagonal: 9 of them step both ways (1 + 1), 9 zeros left of a one and 9 above one step once
         picture = torch.eye(10, dtype=torch.float64)[None, None]
         for convention, expected in (("gatys", 36.0), ("johnson", 36.0), ("relative", 0.36)):
             assert total_variation(picture, beta=2.0, convention=convention).item() == pytest.approx(

@@ -193,7 +193,7 @@ class TestSupplied:
         assert error_of(got, expected) < 1e-4
 
     def test_safetensors(self, supplied, tmp_path):
-        architecture, path, layers = supplied
+        architecture, _, layers = supplied
         copy = tmp_path / "weights.safetensors"
         safetensors.torch.save_file(torchvision_keys(layers), copy)
         pictures = draw_picture(1, 3, 16, 16)

@@ -52,7 +52,8 @@ class Paint(nn.Module):
     def forward(self, image: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         """uint8 (N, H, W, 3), float (N, S) and float (N,) -> uint8 (N, H, W, 3)."""
         painted = self.net(image.permute(0, 3, 1, 2).float() / 255, style, strength)
-        return (painted * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        pixels: Tensor = (painted * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return pixels
 
 
 def export_graph(net: TransformerNet, path: Path, properties: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
 from impasto.training.networks import TransformerNet
-from impasto.training.photos import shrink, to_tensor
+from impasto.training.photos import to_tensor
 from impasto.training.record import describe_run
 
 CONTENT = {"relu3_3": 1.0}
@@ -93,6 +93,10 @@ class StyleTransfer(pl.LightningModule):
         content, style, sizes = dict(content), dict(style), dict(sizes or {})
         styles = [asdict(entry) for entry in known]
         self.save_hyperparameters()
+        self.style_images, self.style_size = style_images, style_size
+        self.content, self.style, self.tv, self.convention = content, style, tv, convention
+        self.rate, self.average, self.minutes = rate, average, minutes
+        self.seed, self.rows_only = seed, rows_only
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
         self.elapsed = 0.0
@@ -109,29 +113,29 @@ class StyleTransfer(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Load the loss network and measure the paintings, once."""
         if self.loss is None:
-            h = self.hparams
-            self.loss = PerceptualLoss(VGGFeatures().to(self.device), h.content, h.style, h.tv, h.convention)
-            found = [self.loss.style_targets(self._painting(path)) for path in h.style_images]
-            self.goals = {layer: torch.cat([goals[layer] for goals in found]) for layer in h.style}
+            features = VGGFeatures().to(self.device)
+            self.loss = PerceptualLoss(features, self.content, self.style, self.tv, self.convention)
+            found = [self.loss.style_targets(self._painting(path)) for path in self.style_images]
+            self.goals = {layer: torch.cat([goals[layer] for goals in found]) for layer in self.style}
 
     def _painting(self, path: str) -> Tensor:
-        return to_tensor(shrink(read_rgb(Path(path)), self.hparams.style_size))[None].to(self.device)
+        return to_tensor(read_rgb(path, short_side=self.style_size))[None].to(self.device)
 
     @property
     def progress(self) -> float:
         """How much of the run is done, from 0 to 1."""
-        if self.hparams.minutes is not None:
-            return min(self.elapsed / (60 * self.hparams.minutes), 1.0)
+        if self.minutes is not None:
+            return min(self.elapsed / (60 * self.minutes), 1.0)
         return min(self.global_step / self.trainer.max_steps, 1.0) if self.trainer.max_steps > 0 else 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all weights, or over the styles' rows."""
-        if self.hparams.rows_only:
+        if self.rows_only:
             self.net.requires_grad_(False)
             for row in self.net.rows:
                 row.requires_grad_(True)
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.hparams.rate)
+        return torch.optim.Adam(trained, lr=self.rate)
 
     def on_train_start(self) -> None:
         """Start the clock."""
@@ -144,14 +148,14 @@ class StyleTransfer(pl.LightningModule):
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the rate: a short warm-up, then a cosine down to a hundredth."""
         warm = min(1.0, (self.global_step + 1) / 50)
-        rate = self.hparams.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
+        rate = self.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]  # one optimiser
             group["lr"] = rate
         self.log("rate", rate)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One step on photos (N, 3, H, W)."""
-        random = np.random.default_rng((self.hparams.seed, 2, self.global_step))
+        random = np.random.default_rng((self.seed, 2, self.global_step))
         indices = random.integers(len(self.names), size=len(batch))
         strength = random.uniform() if random.random() < 0.25 else 1.0
         terms = self.terms(self.net, batch, torch.from_numpy(indices), strength)
@@ -169,20 +173,21 @@ class StyleTransfer(pl.LightningModule):
         weights = torch.nn.functional.one_hot(styles, len(self.names)).to(photos.dtype)
         painted = net(photos, weights, photos.new_full((len(photos),), strength))
         goals = {layer: goal[styles] for layer, goal in self.goals.items()}
-        return self.loss(painted, self.loss.content_targets(photos), goals, strength)
+        terms: LossTerms = self.loss(painted, self.loss.content_targets(photos), goals, strength)
+        return terms
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         """Average the weights, count the time, stop when it is up."""
-        decay = min(self.hparams.average, (1 + self.global_step) / (10 + self.global_step))
+        decay = min(self.average, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for mean, now in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+            for mean, latest in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(latest, 1 - decay)
         now = time.monotonic()
         seconds = now - self._since
         self.elapsed += seconds
         self._since = now
         self.log("pictures_per_second", len(batch) / seconds)
-        if self.hparams.minutes is not None and self.progress >= 1:
+        if self.minutes is not None and self.progress >= 1:
             self.trainer.should_stop = True
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:

@@ -24,7 +24,21 @@ class _JohnsonBlock(nn.Module):
         self.norm = ConditionalInstanceNorm(outputs, styles, eps=1e-5)
 
     def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
-        return self.norm(self.conv(x), style, strength)
+        normalised: Tensor = self.norm(self.conv(x), style, strength)
+        return normalised
+
+
+class _JohnsonResidual(nn.Module):
+    """Two such blocks with a ReLU between them, added to what came in."""
+
+    def __init__(self, width: int, styles: int) -> None:
+        super().__init__()
+        self.first = _JohnsonBlock(width, width, 3, 1, styles)
+        self.second = _JohnsonBlock(width, width, 3, 1, styles)
+
+    def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+        inner = F.relu(self.first(x, style, strength))
+        return x + self.second(inner, style, strength)  # type: ignore[no-any-return]  # modules return Any
 
 
 class Johnson(nn.Module):
@@ -43,19 +57,20 @@ class Johnson(nn.Module):
 
     def __init__(self, styles: int) -> None:
         super().__init__()
-        block = lambda i, o, kernel, stride=1: _JohnsonBlock(i, o, kernel, stride, styles)  # noqa: E731
-        self.down = nn.ModuleList([block(3, 32, 9), block(32, 64, 3, 2), block(64, 128, 3, 2)])
-        self.residual = nn.ModuleList([nn.ModuleList([block(128, 128, 3), block(128, 128, 3)]) for _ in range(5)])
-        self.up = nn.ModuleList([block(128, 64, 3), block(64, 32, 3)])
+        sizes = [(3, 32, 9, 1), (32, 64, 3, 2), (64, 128, 3, 2)]
+        self.down = nn.ModuleList([_JohnsonBlock(*size, styles) for size in sizes])
+        self.residual = nn.ModuleList([_JohnsonResidual(128, styles) for _ in range(5)])
+        self.up = nn.ModuleList([_JohnsonBlock(*size, styles) for size in [(128, 64, 3, 1), (64, 32, 3, 1)]])
         self.output = nn.Conv2d(32, 3, 9, padding=4, padding_mode="reflect")
         nn.init.constant_(self.output.bias, 0.5)  # type: ignore[arg-type]  # this convolution has a bias
 
     def forward(self, images: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+        """(N, 3, H, W), (N, S), (N,) -> (N, 3, H, W)."""
         x = images
         for down in self.down:
             x = F.relu(down(x, style, strength))
-        for first, second in self.residual:  # type: ignore[misc]  # a ModuleList of two
-            x = x + second(F.relu(first(x, style, strength)), style, strength)
+        for residual in self.residual:
+            x = residual(x, style, strength)
         for up in self.up:
             x = F.relu(up(F.interpolate(x, scale_factor=2.0, mode="nearest"), style, strength))
         painted = self.output(x)[:, :, : images.shape[2], : images.shape[3]]
@@ -74,7 +89,7 @@ class _FastBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.conv1(x), style, strength))
-        return x + self.norm2(self.conv2(inner), style, strength)
+        return x + self.norm2(self.conv2(inner), style, strength)  # type: ignore[no-any-return]  # modules return Any
 
 
 class Fast(nn.Module):
@@ -110,6 +125,7 @@ class Fast(nn.Module):
         self.output = UpsampleConv(head, 3)
 
     def forward(self, images: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+        """(N, 3, H, W), (N, S), (N,) -> (N, 3, H, W)."""
         edge = self.edge
         x = F.pad(images, (edge, edge + 3, edge, edge + 3), mode="reflect")
         x = self.stem_norm(self.stem(x), style, strength)

@@ -76,7 +76,7 @@ class PhotoCache:
         if path in self.kept:
             return self.kept[path]
         try:
-            rgb: Rgb | None = shrink(read_rgb(path), LARGEST_SIDE)
+            rgb: Rgb | None = read_rgb(path, short_side=LARGEST_SIDE)
         except (PictureError, OSError) as error:
             logger.warning("skipped: %s", error)
             rgb = None
@@ -85,16 +85,6 @@ class PhotoCache:
             self.left -= size
             self.kept[path] = rgb
         return rgb
-
-
-def shrink(rgb: Rgb, short_side: int) -> Rgb:
-    """The picture (H, W, 3) with a short side of at most ``short_side`` pixels."""
-    height, width = rgb.shape[:2]
-    factor = short_side / min(height, width)
-    if factor >= 1:
-        return rgb
-    size = (round(width * factor), round(height * factor))
-    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
 
 
 def centre_crop(rgb: Rgb, size: int) -> Rgb:
@@ -129,7 +119,8 @@ def flat_picture(size: int, random: np.random.Generator) -> Rgb:
     along = (x * math.cos(angle) + y * math.sin(angle) + 0.5)[..., None]
     first, second = random.uniform(0, 255, 3), random.normal(0, 40, 3)
     picture = first + second * along + random.normal(0, 1, (size, size, 3))
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    levels: Rgb = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    return levels
 
 
 class PhotoBatches(Dataset[Tensor]):
@@ -182,4 +173,4 @@ class PhotoBatches(Dataset[Tensor]):
         if self._order is None or self._order[0] != passes:
             order = np.random.default_rng((self.seed, 0, passes)).permutation(len(self.photos))
             self._order = (passes, order)
-        return self.photos[self._order[1][place]]
+        return self.photos[int(self._order[1][place])]

@@ -27,14 +27,14 @@ def describe_run(module: Any) -> dict[str, Any]:
     config = {key: value for key, value in module.hparams.items() if key not in ("style_images", "styles")}
     paintings = [
         {"file": Path(path).name, "sha256": sha256_of(path) if Path(path).is_file() else ""}
-        for path in module.hparams.style_images
+        for path in module.style_images
     ]
     data = trainer.datamodule.describe() if trainer.datamodule is not None else {}
     return {
         "config": config | {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val},
         "paintings": paintings,
         "data": data,
-        "seed": module.hparams.seed,
+        "seed": module.seed,
         "steps": trainer.global_step,
         "pictures": trainer.global_step * data.get("batch", 0) * trainer.world_size,
         "seconds": round(module.elapsed, 1),

@@ -29,7 +29,7 @@ CHECKPOINT_MINUTES = 2.0
 VALIDATE_EVERY = 500
 """Steps between validations on the held-out photos."""
 
-TRAINER = {
+TRAINER: dict[str, Any] = {
     "accelerator": "auto",
     "devices": 1,
     "gradient_clip_val": 1.0,
@@ -80,7 +80,7 @@ def fit(
     Raises:
         WrongCall: if there is not exactly one of steps and the module's minutes.
     """
-    if (steps is None) == (module.hparams.minutes is None):
+    if (steps is None) == (module.minutes is None):
         raise WrongCall("length of the run: expected either steps or minutes, not both and not neither")
     if resume is not None:
         load_checkpoint(resume)

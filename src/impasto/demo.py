@@ -130,5 +130,5 @@ if __name__ == "__main__":
     except click.Abort:
         sys.exit(130)
     except ImpastoError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -27,7 +27,7 @@ def as_float64(values) -> np.ndarray:
 
 
 def inner_products(features) -> np.ndarray:
-    """Gatys 2016, equation 3: G_ij = sum_k F_ik F_jk, the maps F being vectors over the positions k. (C, H, W) -> (C, C)."""
+    """Gatys 2016, equation 3: G_ij = sum_k F_ik F_jk, maps as vectors over the positions k. (C, H, W) -> (C, C)."""
     features = as_float64(features)
     channels, height, width = features.shape
     gram = np.zeros((channels, channels))
@@ -83,7 +83,7 @@ def style_gatys(features, target) -> float:
 
 
 def style_johnson(features, target) -> float:
-    """Johnson 2016, section 3.2, style reconstruction: ||G(y_hat) - G(y)||_F^2, defined for pictures of any two sizes."""
+    """Johnson 2016, section 3.2, style reconstruction: ||G(y_hat) - G(y)||_F^2, for pictures of any two sizes."""
     return squared_distance(gram_matrix(features), gram_matrix(target))
 
 

