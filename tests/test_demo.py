@@ -94,7 +94,7 @@ def test_first_page_stands_by_itself(folder):
 
 def test_page_states_the_command_of_every_picture(folder):
     demo.first(folder)
-    text = demo.second(folder, minutes=0.5).read_text(encoding="utf-8")
+    text = re.sub("</?span>", "", demo.second(folder, minutes=0.5).read_text(encoding="utf-8"))
     record = json.loads((folder / demo_page.RECORD).read_text(encoding="utf-8"))
     pictures = [*record["pictures"], *record["strengths"], *record["new_pictures"], *record["mixed"]]
     assert len(pictures) == 2 * len(demo.PHOTOS) + len(demo.STRENGTHS) + 3
@@ -145,7 +145,11 @@ def test_names_are_escaped(folder):
     picture = demo_page.Picture("demo/photos/a&b.png", 'demo/x/"q".png', demo_page.Command("impasto <x> & y", 12.0))
     folder.mkdir()
     text = demo_page.write_page(folder, demo_page.Record("style", [picture])).read_text(encoding="utf-8")
-    assert "impasto &lt;x&gt; &amp; y" in text and "a&amp;b.png" in text and "&quot;q&quot;" in text
+    assert (
+        "impasto &lt;x&gt; &amp; y" in re.sub("</?span>", "", text)
+        and "a&amp;b.png" in text
+        and "&quot;q&quot;" in text
+    )
     Page(text)
 
 

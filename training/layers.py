@@ -41,24 +41,25 @@ class ConditionalInstanceNorm(nn.Module):
 
 
 class UpsampleConv(nn.Module):
-    """Nearest-neighbour upsampling by 2, then a 3x3 convolution without bias, in its exact phase form.
+    """Nearest-neighbour upsampling by 2, then a 5x5 convolution without bias, in its exact phase form.
 
-    Each of the four phases of the output sees 2x2 positions of the input, through sums of the kernel's taps; so one 3x3
+    Each of the four phases of the output sees 3x3 positions of the input, through sums of the kernel's taps; so one 3x3
     convolution at the low resolution gives all phases and a pixel shuffle puts them in place. Same numbers, no tensor
-    at the high resolution before the shuffle, and no grid: on a flat input all phases agree.
+    at the high resolution before the shuffle, and no grid: on a flat input all phases agree. (A 3x3 kernel would cost
+    the same: its phases see 2x2 positions, each a corner of the same 3x3.)
 
     Source: Odena et al. 2016 for resize-convolution; the rewriting is algebra.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 5, 5))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         # taps[p, low, high] = 1 where phase p reads the upsampled position `high` from the input position `low`
-        taps = torch.zeros(2, 3, 3)
+        taps = torch.zeros(2, 3, 5)
         for phase in range(2):
-            for high in range(3):
-                taps[phase, (phase + high - 1) // 2 + 1, high] = 1
+            for high in range(5):
+                taps[phase, (phase + high - 2) // 2 + 1, high] = 1
         self.register_buffer("taps", taps.flatten(0, 1), persistent=False)
 
     def phase_kernel(self) -> Tensor:

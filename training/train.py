@@ -107,14 +107,14 @@ def fit(
     )
     runner.fit(module, data, ckpt_path=None if resume is None else str(resume), weights_only=True)
     steps_taken, last = runner.global_step, folder / "checkpoints" / "last.ckpt"
-    runner.validate(module, data, verbose=False)
+    runner.validate(module, datamodule=data, verbose=False, weights_only=True)
     runner.save_checkpoint(last)
     return Run(last, not interrupt.interrupted, steps_taken, module.elapsed)
 
 
 def _quieten() -> None:
     """Silence what Lightning says of choices that are meant as they are."""
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*`weights_only` was not set.*"):
+    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*", ".*logging interval.*"):
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

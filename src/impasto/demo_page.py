@@ -214,7 +214,8 @@ def _film(folder: Path, previews: Iterable[tuple[int, Path]]) -> str:
 
 
 def _command(command: Command) -> str:
-    return f'<code class="command">{escape(command.line)}</code><small>{_duration(command.seconds)}</small>'
+    words = " ".join(f"<span>{escape(word)}</span>" for word in command.line.split(" "))  # lines break between words
+    return f'<code class="command">{words}</code><small>{_duration(command.seconds)}</small>'
 
 
 def _charts(curves: Mapping[str, Curve]) -> str:
