@@ -92,7 +92,7 @@ def _torchvision_file(architecture: str, download: bool) -> Path:
             f"torchvision's weights of {architecture} are not on this machine: expected the file {path}. Pass "
             f"download=True, fetch {name} from PyTorch's model zoo into that folder, or give weights=PATH"
         )
-    models = require("torchvision.models", purpose="downloading torchvision's weights", extra="train")
+    models = require("torchvision.models", purpose="downloading torchvision's weights", extra="zoo")
     try:
         models.get_model(architecture, weights="IMAGENET1K_V1")
     except OSError as error:

@@ -114,8 +114,8 @@ def fit(
 
 def _quieten() -> None:
     """Silence what Lightning says of choices that are meant as they are."""
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*", ".*logging interval.*"):
-        warnings.filterwarnings("ignore", message=message)
+    for choice in ("does not have many workers", "exists and is not empty", "LeafSpec", "logging interval"):
+        warnings.filterwarnings("ignore", message=f".*{choice}.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": Room("impasto.training.commands:train", "Train a style pack from paintings.", "train"),
     "add-style": Room("impasto.training.commands:add_style", "Add styles to a pack.", "train"),
     "export": Room("impasto.training.commands:export", "Make a style pack of a checkpoint.", "train"),
+    "bench": Room("impasto.benchmarks.commands:bench", "Measure speed."),
 }
 
 

@@ -1,0 +1,1 @@
+"""What ``impasto bench`` runs: the numbers of the README, measured anew."""
