@@ -13,7 +13,7 @@ pip := $(python) -m pip install -qq --disable-pip-version-check $(PIP_ARGS)
 torch := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -38,6 +38,9 @@ check: $(VENV)/.dev  ## format, lint, types and import direction
 	@$(typecheck_tree)
 	$(python) -m mypy
 	$(python) -m pytest -q tests/test_imports.py
+
+bench: $(VENV)/.light  ## time the installed styles on this machine
+	@$(VENV)/bin/impasto bench speed
 
 clean:  ## remove the environment, the demo and what was built; runs/ stays
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 import click
@@ -24,14 +25,14 @@ def speed_command(
     packs: tuple[str, ...], sizes: str, repeats: int, provider: str, threads: int | None, as_json: bool
 ) -> None:
     """Time PACKS (by default all installed) on square pictures, in turns; the network alone."""
-    from impasto.benchmarks.speed import speed
+    from impasto.benchmarks.speed import speed as measure
 
     try:
         sides = [int(size) for size in sizes.split(",")]
     except ValueError:
         raise click.BadParameter(f"got {sizes!r}, expected numbers such as 256,512") from None
-    with click.progressbar(length=100, label="Timing", file=click.get_text_stream("stderr")) as bar:
-        rows = speed(
+    with click.progressbar(length=100, label="Timing", file=sys.stderr) as bar:
+        rows = measure(
             packs,
             sizes=sides,
             repeats=repeats,

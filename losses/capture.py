@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impasto.errors import WrongCall, unknown_name
 
-_ADDRESS = re.compile(r"(?P<module>.*?)(@(?P<call>\d+))?(?P<entry>:in)?")
+_SUFFIX = re.compile(r"(@(?P<call>\d+))?(?P<entry>:in)?\Z")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[
     """A function that runs ``model`` and returns the activations of the layers asked for.
 
     A layer is the name of a module as ``model.named_modules()`` has it, with two additions: ``name@k`` is its k-th call
-    in one pass, counted from 1 (a module used twice), and ``name:in`` what goes into it; ``name@2:in`` is both.
-    Activations are copies, so that an operation in place further on does not overwrite them; gradients flow through.
-    Hooks exist only while the function runs, also when the model raises; nothing else of the model is touched.
+    in one pass, counted from 1 (a module used twice; without it the first), and ``name:in`` what goes into it;
+    ``name@2:in`` is both. Activations are copies, so that an operation in place further on does not overwrite them;
+    gradients flow through. Hooks exist only while the function runs, also when the model raises; nothing else of the
+    model is touched.
 
     Args:
         model: any network of one tensor.
@@ -78,9 +79,9 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[
 
 
 def _parse(layer: str) -> _Address:
-    match = _ADDRESS.fullmatch(layer)
-    assert match is not None  # the pattern accepts every string
-    return _Address(layer, match["module"], int(match["call"] or 1), match["entry"] is not None)
+    suffix = _SUFFIX.search(layer)
+    call, entry = (suffix["call"], suffix["entry"]) if suffix else (None, None)
+    return _Address(layer, layer[: suffix.start() if suffix else None], int(call or 1), entry is not None)
 
 
 def _copy(layer: str, value: Any) -> Tensor:

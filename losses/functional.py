@@ -14,6 +14,7 @@ johnson    1/(C H W) sum (F - P)^2                  ||G - G0||^2                
 (V and its exponent: `total_variation`.) So ``gatys = C H W / 2 * johnson`` for content and ``gatys = johnson / 4`` for
 style; ``relative`` divides ``johnson`` by the target's own mean square, respectively its own squared Gram norm, which
 makes it free of the scale of pixels, features and layers: the same weights mean the same for every style and network.
+(A target that is all zero has no scale; the loss is then not divided.)
 
 Every loss is computed per item in float32 (float64 stays float64), then averaged over the batch, so that a batch of N
 is the mean of N single pictures. A target of one item serves a whole batch.
@@ -28,16 +29,19 @@ from impasto.errors import WrongCall, unknown_name
 
 CONVENTIONS = ("relative", "gatys", "johnson")
 
-_TINY = 1e-20
-"""Keeps a relative loss finite when the target's features are all zero."""
-
 
 def _wide(tensor: Tensor) -> Tensor:
     """The tensor in float32, or float64 where it is that already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _check_convention(convention: str) -> None:
+def _relative(errors: Tensor, scale: Tensor) -> Tensor:
+    """The mean over the batch of ``errors / scale``; where a target is all zero, of the errors themselves."""
+    return (errors / torch.where(scale > 0, scale, 1)).mean()
+
+
+def check_convention(convention: str) -> None:
+    """Refuse a convention that is not one of `CONVENTIONS`."""
     if convention not in CONVENTIONS:
         raise unknown_name("convention", convention, CONVENTIONS)
 
@@ -82,7 +86,7 @@ def content_loss(features: Tensor, target: Tensor, convention: str = "relative")
     Raises:
         ValueError: for an unknown convention or shapes that do not fit.
     """
-    _check_convention(convention)
+    check_convention(convention)
     _check_fit("content_loss", features, target, target.shape[1:] == features.shape[1:])
     with torch.autocast(features.device.type, enabled=False):
         features, target = _wide(features), _wide(target)
@@ -91,7 +95,7 @@ def content_loss(features: Tensor, target: Tensor, convention: str = "relative")
             return errors.sum(1).mean() / 2
         if convention == "johnson":
             return errors.mean()
-        return (errors.sum(1) / target.square().flatten(1).sum(1).clamp_min(_TINY)).mean()
+        return _relative(errors.sum(1), target.square().flatten(1).sum(1))
 
 
 def style_loss(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
@@ -112,7 +116,7 @@ def style_loss(features: Tensor, target: Tensor, convention: str = "relative") -
     Raises:
         ValueError: for an unknown convention or shapes that do not fit.
     """
-    _check_convention(convention)
+    check_convention(convention)
     channels = features.shape[1] if features.ndim == 4 else -1
     fits = target.shape[1] == channels if target.ndim == 4 else target.shape[1:] == (channels, channels)
     _check_fit("style_loss", features, target, fits)
@@ -123,7 +127,7 @@ def style_loss(features: Tensor, target: Tensor, convention: str = "relative") -
             return errors.mean() / 4
         if convention == "johnson":
             return errors.mean()
-        return (errors / goal.square().sum((1, 2)).clamp_min(_TINY)).mean()
+        return _relative(errors, goal.square().sum((1, 2)))
 
 
 def _check_fit(name: str, features: Tensor, target: Tensor, same_layer: bool) -> None:
@@ -135,13 +139,19 @@ def _check_fit(name: str, features: Tensor, target: Tensor, same_layer: bool) ->
         )
 
 
+def check_beta(beta: float) -> None:
+    """Refuse an exponent of the total variation whose gradient is not finite."""
+    if not beta >= 1:
+        raise WrongCall(f"total_variation: got beta {beta}, expected at least 1 (below, the gradient is not finite)")
+
+
 def total_variation(images: Tensor, beta: float = 2.0, convention: str = "relative") -> Tensor:
     """Total variation: how rough a picture is.
 
     ``V = sum over pixels and channels of (dx^2 + dy^2)^(beta / 2)`` with forward differences; a difference that would
     leave the picture counts as zero, so the last row and column contribute the one that they have. ``gatys`` and
     ``johnson`` mean the sum itself per picture, ``relative`` its mean per value. Source: Mahendran and Vedaldi 2015,
-    section 3. Gradients are finite everywhere, zero where the picture is flat, for every beta from 1 up.
+    section 2. Gradients are finite everywhere, zero where the picture is flat, for every beta from 1 up.
 
     Args:
         images: (N, C, H, W).
@@ -154,9 +164,8 @@ def total_variation(images: Tensor, beta: float = 2.0, convention: str = "relati
     Raises:
         ValueError: for an unknown convention, beta below 1, or a tensor that is not four-dimensional.
     """
-    _check_convention(convention)
-    if beta < 1:
-        raise WrongCall(f"total_variation: got beta {beta}, expected at least 1 (below, the gradient is not finite)")
+    check_convention(convention)
+    check_beta(beta)
     if images.ndim != 4:
         raise WrongCall(f"total_variation: got a tensor of shape {tuple(images.shape)}, expected (N, C, H, W)")
     with torch.autocast(images.device.type, enabled=False):

@@ -59,28 +59,34 @@ class Step:
 
 
 class _Evaluation:
-    """The objective and its gradient at the picture, computed once at each point.
+    """The objective and its gradient at the picture.
 
-    L-BFGS asks again, at the start of a step, for the point where its last line search ended.
+    With ``once`` they are computed once at each point: L-BFGS asks again, at the start of a step, for the point where
+    its last line search ended.
     """
 
-    def __init__(self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None) -> None:
-        self.image, self.objective, self.transforms = image, objective, transforms
+    def __init__(
+        self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None, once: bool = True
+    ) -> None:
+        self.image, self.objective, self.transforms, self.once = image, objective, transforms, once
         self.count = 0
         self.terms: LossTerms | None = None
         self.loss = torch.zeros(())
         self._point: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        if self._point is not None and torch.equal(self._point, self.image):
+        if self.once and self._point is not None and torch.equal(self._point, self.image):
             return self.loss
         with torch.enable_grad():
             shown = self.image if self.transforms is None else self.transforms(self.image)
             value = self.objective(shown)
             self.terms = value if isinstance(value, LossTerms) else None
             total = value.total if isinstance(value, LossTerms) else value
-            if total.ndim:
-                raise WrongCall(f"objective: got a tensor of shape {tuple(total.shape)}, expected a scalar to minimise")
+            if total.ndim or not total.requires_grad:
+                raise WrongCall(
+                    f"objective: got a tensor of shape {tuple(total.shape)}, "
+                    f"{'' if total.requires_grad else 'not '}depending on the picture; expected a scalar that does"
+                )
             (gradient,) = torch.autograd.grad(total, self.image)
         self.image.grad = gradient.contiguous()
         self.count += 1
@@ -124,17 +130,36 @@ def optimize_image(
         raise WrongCall(f"start: got {start.dtype}, expected a float picture (N, 3, H, W) in [0, 1]")
     if steps < 0:
         raise WrongCall(f"steps: got {steps}, expected 0 or more")
-    image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-    optimiser = (step or lbfgs())([image])
-    evaluation = _Evaluation(image, objective, transforms)
-    for index in range(1, steps + 1):
-        optimiser.step(evaluation)  # type: ignore[arg-type]  # torch types the closure's result as a float
-        if project is not None:
-            with torch.no_grad():
-                image.copy_(project(image))
-        now = Step(index, evaluation.count, float(evaluation.loss), evaluation.terms, image.detach())
-        if on_step is not None:
-            on_step(now)
-        if stop is not None and stop(now):
-            break
-    return image.detach()
+    with torch.inference_mode(False):
+        image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        optimiser = (step or lbfgs())([image])
+        once = isinstance(optimiser, torch.optim.LBFGS) and transforms is None
+        evaluation = _Evaluation(image, objective, transforms, once)
+        for index in range(1, steps + 1):
+            before = image.detach().clone()
+            optimiser.step(evaluation)  # type: ignore[arg-type]  # torch types the closure's result as a float
+            if project is not None:
+                _project(image, before, project, optimiser)
+            now = Step(index, evaluation.count, float(evaluation.loss), evaluation.terms, image.detach())
+            if on_step is not None:
+                on_step(now)
+            if stop is not None and stop(now):
+                break
+        return image.detach()
+
+
+@torch.no_grad()
+def _project(
+    image: Tensor, before: Tensor, project: Callable[[Tensor], Tensor], optimiser: torch.optim.Optimizer
+) -> None:
+    """Replace the picture by its projection.
+
+    L-BFGS learns the curvature from the displacement of its last step and the change of the gradient over it; it has
+    to be told of the displacement that is left after the projection, or its next directions are wrong.
+    """
+    projected = project(image)
+    if torch.equal(projected, image):
+        return
+    if isinstance(optimiser, torch.optim.LBFGS):
+        optimiser.state[image].update(d=(projected - before).flatten(), t=1.0)
+    image.copy_(projected)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from impasto.losses.functional import _check_convention, content_loss, gram_matrix, style_loss, total_variation
+from impasto.errors import WrongCall
+from impasto.losses.functional import (
+    check_beta,
+    check_convention,
+    content_loss,
+    gram_matrix,
+    style_loss,
+    total_variation,
+)
 
 Features = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]
 
@@ -36,6 +45,17 @@ class LossTerms:
         return torch.stack(list(self.weighted.values())).sum()
 
 
+def _leave_out(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
+    """Keep the extractor's weights out of every checkpoint."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+
+
+def _do_not_miss(module: nn.Module, keys: Any) -> None:
+    """And let a checkpoint without them be loaded."""
+    keys.missing_keys[:] = [key for key in keys.missing_keys if "features." not in key]
+
+
 class PerceptualLoss(nn.Module):
     """Content, style and total variation of a picture, measured in a network's features.
 
@@ -51,7 +71,7 @@ class PerceptualLoss(nn.Module):
         beta: exponent of the total variation.
 
     Raises:
-        ValueError: for an unknown convention, or if no term is left.
+        ValueError: for an unknown convention, an exponent below 1, or if no term is left.
     """
 
     def __init__(
@@ -64,7 +84,8 @@ class PerceptualLoss(nn.Module):
         beta: float = 2.0,
     ) -> None:
         super().__init__()
-        _check_convention(convention)
+        check_convention(convention)
+        check_beta(beta)
         self.features = features
         self.content = dict(content or {})
         self.style = dict(style or {})
@@ -72,7 +93,9 @@ class PerceptualLoss(nn.Module):
         self.convention = convention
         self.beta = beta
         if not (self.content or self.style or tv):
-            raise ValueError("PerceptualLoss: got no term, expected weights for content, style or tv")
+            raise WrongCall("PerceptualLoss: got no term, expected weights for content, style or tv")
+        self.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]  # torch's
+        self.register_load_state_dict_post_hook(_do_not_miss)  # type: ignore[no-untyped-call]  # torch's
 
     @torch.no_grad()
     def content_targets(self, images: Tensor) -> dict[str, Tensor]:
@@ -99,16 +122,23 @@ class PerceptualLoss(nn.Module):
             content: what `content_targets` gave.
             style: what `style_targets` gave, one item or one for each picture.
             strength: factor on the style weights.
+
+        Raises:
+            ValueError: if the target of a layer is missing.
         """
+        content, style = content or {}, style or {}
+        for kind, weights_of, targets in (("content", self.content, content), ("style", self.style, style)):
+            if missing := [layer for layer in weights_of if layer not in targets]:
+                raise WrongCall(f"PerceptualLoss: no {kind} target for {', '.join(missing)}; see {kind}_targets")
         layers = list(dict.fromkeys([*self.content, *self.style]))
         found = self.features(images, layers) if layers else {}
         raw: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         for layer, weight in self.content.items():
-            raw[f"content/{layer}"] = content_loss(found[layer], (content or {})[layer], self.convention)
+            raw[f"content/{layer}"] = content_loss(found[layer], content[layer], self.convention)
             weights[f"content/{layer}"] = weight
         for layer, weight in self.style.items():
-            raw[f"style/{layer}"] = style_loss(found[layer], (style or {})[layer], self.convention)
+            raw[f"style/{layer}"] = style_loss(found[layer], style[layer], self.convention)
             weights[f"style/{layer}"] = weight * strength
         if self.tv:
             raw["tv"] = total_variation(images, self.beta, self.convention)

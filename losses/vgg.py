@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,12 @@ class VGGFeatures(nn.Module):
             elif layer.startswith("pool"):
                 stride *= 2
             self.channels[layer], self.stride[layer], self.smallest[layer] = channels, stride, stride
+
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever a parent module asks for."""
+        return super().train(False)
 
     def _register(self, convolutions: Mapping[str, tuple[Tensor, Tensor]], normalisation: Normalisation) -> None:
         for name, (weight, bias) in convolutions.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ VGG_BLOCKS: Mapping[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": 
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 
 TORCHVISION_FILES: Mapping[str, str] = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+
+ZOO = "https://download.pytorch.org/models"
 
 Convolutions = dict[str, tuple[Tensor, Tensor]]
 
@@ -90,14 +91,14 @@ def _torchvision_file(architecture: str, download: bool) -> Path:
     if not download:
         raise CheckpointError(
             f"torchvision's weights of {architecture} are not on this machine: expected the file {path}. Pass "
-            f"download=True, fetch {name} from PyTorch's model zoo into that folder, or give weights=PATH"
+            f"download=True, fetch {ZOO}/{name} into that folder, or give weights=PATH"
         )
     models = require("torchvision.models", purpose="downloading torchvision's weights", extra="zoo")
     try:
         models.get_model(architecture, weights="IMAGENET1K_V1")
     except OSError as error:
         raise CheckpointError(
-            f"could not download {name} from PyTorch's model zoo ({error}); put the file at {path} or give weights=PATH"
+            f"could not download {ZOO}/{name} ({error}); put the file at {path} or give weights=PATH"
         ) from error
     return path
 
@@ -108,12 +109,16 @@ def _load_file(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             safetensors = require("safetensors.torch", purpose="reading .safetensors", extra="train")
-            state: dict[str, Tensor] = safetensors.load_file(path)
+            state = safetensors.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except MissingExtra:
+        raise
+    except Exception as error:  # the readers raise a dozen types for a file that is not theirs
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a readable file of weights: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: got {type(state).__name__}, expected names and tensors (a state_dict)")
     return state
 
 
@@ -123,12 +128,14 @@ def _from_torchvision_keys(architecture: str, state: dict[str, Tensor], path: Pa
     for width, count, block in zip(VGG_WIDTHS, VGG_BLOCKS[architecture], range(1, 6), strict=True):
         for k in range(1, count + 1):
             weight, bias = state.get(f"features.{index}.weight"), state.get(f"features.{index}.bias")
-            if weight is None or bias is None or weight.shape != (width, channels, 3, 3):
-                got = "nothing" if weight is None else f"shape {tuple(weight.shape)}"
-                raise CheckpointError(
-                    f"{path} does not fit {architecture}: 'features.{index}.weight' (conv{block}_{k}) is {got}, "
-                    f"expected shape {(width, channels, 3, 3)}"
-                )
+            for key, value, shape in (("weight", weight, (width, channels, 3, 3)), ("bias", bias, (width,))):
+                if value is None or value.shape != shape:
+                    got = "nothing" if value is None else f"shape {tuple(value.shape)}"
+                    raise CheckpointError(
+                        f"{path} does not fit {architecture}: 'features.{index}.{key}' (conv{block}_{k}) is {got}, "
+                        f"expected shape {shape}"
+                    )
+            assert weight is not None and bias is not None  # checked above, for the type checker
             convolutions[f"conv{block}_{k}"] = (weight, bias)
             index, channels = index + 2, width
         index += 1

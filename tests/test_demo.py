@@ -137,6 +137,10 @@ def test_chart_goes_from_the_top_left_to_the_right_edge():
     assert raw and raw[1] == "0.0,2.0 150.0,51.0 300.0,100.0"
 
 
+def test_a_run_too_short_for_curves_has_none():
+    assert "polyline" not in demo_page._charts({"train/total": [(0.0, 2.0)], "train/tv": []})
+
+
 def test_running_mean_of_a_constant_is_the_constant():
     assert [value for _, value in demo_page._smoothed([(t, 3.0) for t in range(5)])] == pytest.approx([3.0] * 5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -77,15 +78,21 @@ class Previews(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """One line with the step, the terms of the loss, pictures a second and the time left."""
+    """Where the run is, then one line with the step, the terms of the loss, pictures a second and the time left."""
 
     def __init__(self) -> None:
         self.bar: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the line."""
+        assert isinstance(pl_module, StyleTransfer)
+        if trainer.log_dir is not None:
+            folder = Path(trainer.log_dir)
+            tqdm.write(f"run: {folder}; watch it: tensorboard --logdir {folder}", file=sys.stderr)
         form = "{percentage:3.0f}%|{bar:24}| {elapsed}, {remaining} left{postfix}"
-        self.bar = tqdm(total=1.0, bar_format=form, file=sys.stderr, mininterval=0.5, miniters=0)
+        self.bar = tqdm(
+            total=1.0, initial=pl_module.progress, bar_format=form, file=sys.stderr, mininterval=0.5, miniters=0
+        )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -120,7 +127,9 @@ class StopOnInterrupt(pl.Callback):
         self._before: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over Ctrl-C."""
+        """Take over Ctrl-C, which belongs to the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
 
         def stop(signum: int, frame: FrameType | None) -> None:
             self.interrupted = True
@@ -131,4 +140,9 @@ class StopOnInterrupt(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give it back."""
-        signal.signal(signal.SIGINT, self._before)
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give it back."""
+        self.on_train_end(trainer, pl_module)

@@ -24,7 +24,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint at {path}: expected a file such as runs/NAME/checkpoints/last.ckpt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["hyper_parameters"]["style_images"]
+        for part in ("state_dict", "record", "quality"):
+            checkpoint[part]
+        for key in ("network", "rows_only", "sizes", "style_images", "styles"):
+            checkpoint["hyper_parameters"][key]
     except Exception as error:  # torch raises a dozen types for a file that is not its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint of impasto: {reason}") from error
@@ -52,7 +55,10 @@ def export_checkpoint(path: str | Path, output: str | Path, *, name: str | None 
     net = TransformerNet(settings["network"], len(settings["style_images"]), **settings["sizes"])
     prefix = "averaged."
     weights = checkpoint["state_dict"].items()
-    net.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+    try:
+        net.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another version of the networks: {str(error).splitlines()[0]}") from error
     styles = [Style(**style) for style in settings["styles"]]
     return export_pack(
         net, output, styles=styles, name=name, training=checkpoint["record"], quality=checkpoint["quality"]

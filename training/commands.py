@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--minutes", type=float, help="Length of the run in minutes of training."),
         click.option("--seed", type=int, help="Of everything random; by default the recipe's."),
         click.option("--run", metavar="DIR", help="Folder of events, previews, checkpoints.  [default: runs/PACK]"),
+        click.option("--resume", metavar="CHECKPOINT", help="Checkpoint to go on from."),
         click.option("--photos-licence", default="", help="Terms of the photos, for the card."),
         click.option("--title", default="", help="Title of the painting, for the card."),
         click.option("--painter", default="", help="Who painted it."),
@@ -52,9 +52,7 @@ def _styles(style_images: tuple[str, ...], facts: dict[str, str]) -> list[Style]
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The options as the public functions take them."""
     facts = {key: options.pop(key) for key in ("title", "painter", "year", "source", "licence")}
-    run = options["run"] or str(Path("runs") / Path(options["output"]).name)
-    click.echo(f"events, previews and checkpoints: {run}\nwatch them: tensorboard --logdir {run}", err=True)
-    return options | {"styles": _styles(options["style_images"], facts), "run": run}
+    return options | {"styles": _styles(options["style_images"], facts)}
 
 
 def _report(pack: Pack) -> None:
@@ -70,7 +68,6 @@ def _report(pack: Pack) -> None:
 @_run_options
 @click.option("--network", help="fast or johnson; by default the recipe's.")
 @click.option("--config", metavar="RECIPE", default="fast", show_default=True, help="Recipe: a file, or fast, johnson.")
-@click.option("--resume", metavar="CHECKPOINT", help="Checkpoint to go on from.")
 def train(**options: Any) -> None:
     """Train a style pack from paintings: one network, one style a painting."""
     _report(train_pack(**_arguments(options)))

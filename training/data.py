@@ -11,41 +11,44 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from impasto.errors import WrongCall
+from impasto.errors import PictureError, WrongCall
 from impasto.training.networks import SMALLEST
-from impasto.training.photos import PhotoBatches, PhotoCache, centre_crop, find_photos, hold_out, to_tensor
+from impasto.training.photos import PhotoBatches, PhotoCache, centre_crop, find_photos, first_good, hold_out, to_tensor
 
 ENDLESS = 10**9
-"""Batches of a run without a number of steps: it ends by its time."""
+"""Batches there are: a run ends by its steps or its time, never by its photos, so it is one epoch for Lightning."""
+
+PREVIEWS = 4
+"""Photos to paint where none can be held out."""
 
 
 class _From(Sampler[int]):
     """Steps from the one where a run goes on."""
 
-    def __init__(self, first: int, length: int) -> None:
-        self.first, self.length = first, length
+    def __init__(self, first: int) -> None:
+        self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.length))
+        return iter(range(self.first, ENDLESS))
 
     def __len__(self) -> int:
-        return self.length - self.first
+        return ENDLESS  # also of a run that goes on: Lightning counts from the run's first batch
 
 
 class HeldOutPhotos(Dataset[Tensor]):
-    """Single photos that are not trained on, float (1, 3, size, size): their middle square."""
+    """Single good photos, float (1, 3, size, size): their middle square."""
 
     def __init__(self, photos: list[Path], size: int) -> None:
         self.size = size
         self.cache = PhotoCache(megabytes=64)
-        self.photos = [photo for photo in photos if self.cache.read(photo) is not None]
+        self.photos = photos
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Tensor:
         rgb = self.cache.read(self.photos[index])
-        assert rgb is not None  # bad files were left out above
+        assert rgb is not None  # bad files have been left out
         return to_tensor(centre_crop(rgb, self.size))[None]
 
 
@@ -53,7 +56,8 @@ class PhotoData(pl.LightningDataModule):
     """Any folders of photos as training batches, float (N, 3, size, size) in [0, 1].
 
     The batch of step t is a pure function of the seed and t. Up to ``validation`` photos, a tenth of them at most, are
-    chosen by their file names and never trained on; with fewer than ten photos the first four serve for previews.
+    chosen by their file names and never trained on; where that leaves no good one (as with fewer than ten photos), four
+    that are trained on serve for previews.
 
     Args:
         photos: folders, searched recursively.
@@ -82,8 +86,11 @@ class PhotoData(pl.LightningDataModule):
         super().__init__()
         if size < SMALLEST or size % 16:
             raise WrongCall(f"size: got {size}, expected a multiple of 16 pixels from {SMALLEST} up")
-        if batch < 1 or not 0 <= flat < 1:
-            raise WrongCall(f"PhotoData: got batch {batch} and flat {flat}, expected batch >= 1 and 0 <= flat < 1")
+        if batch < 1 or not 0 <= flat < 1 or validation < 0 or megabytes < 0:
+            raise WrongCall(
+                f"PhotoData: got batch {batch}, flat {flat}, validation {validation}, megabytes {megabytes}; "
+                "expected batch >= 1, 0 <= flat < 1, validation >= 0, megabytes >= 0"
+            )
         self.folders = photos
         self.size, self.batch, self.seed, self.flat = size, batch, seed, flat
         self.validation, self.megabytes = validation, megabytes
@@ -96,16 +103,18 @@ class PhotoData(pl.LightningDataModule):
         """Find the photos and hold some out."""
         if not self.train_photos:
             self.train_photos, held = hold_out(find_photos(self.folders), self.validation)
-            self.held_out = held or self.train_photos[:4]
+            self.held_out = first_good(held, len(held)) or first_good(self.train_photos, PREVIEWS)
+            if not self.held_out:
+                raise PictureError(
+                    f"none of the {len(self.train_photos)} photos can be read: see the files named above"
+                )
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches from the step where the run stands."""
-        steps = self.trainer.max_steps if self.trainer is not None else -1
-        length = steps if steps > 0 else ENDLESS
         batches = PhotoBatches(
-            self.train_photos, self.size, self.batch, self.seed, length, flat=self.flat, megabytes=self.megabytes
+            self.train_photos, self.size, self.batch, self.seed, ENDLESS, flat=self.flat, megabytes=self.megabytes
         )
-        return DataLoader(batches, batch_size=None, sampler=_From(self.first_step, length))
+        return DataLoader(batches, batch_size=None, sampler=_From(self.first_step))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """The held-out photos, one by one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,15 +26,23 @@ WEIGHTS = "weights.safetensors"
 
 
 def check_output(output: str | Path) -> Path:
-    """The folder for a new pack, refused early if something is there.
+    """The folder for a new pack, refused early if something is there or nothing can be.
 
     Raises:
-        WrongCall: if the path exists and is not an empty folder.
+        WrongCall: if the path exists and is not an empty folder, or no folder can be made there.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise WrongCall(f"{folder} already exists: choose another name for the pack, or move it away")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise WrongCall(f"{folder} cannot be made: {above} is not a folder that takes files; choose another place")
     return folder
+
+
+def pack_name(folder: Path) -> str:
+    """A pack's name by default: its folder's as a snake_case word."""
+    return re.sub(r"[^a-z0-9]+", "_", folder.absolute().name.lower()).strip("_") or "pack"
 
 
 def export_pack(
@@ -49,7 +60,7 @@ def export_pack(
         net: the trained network.
         output: folder of the pack; must not exist or be empty.
         styles: one for each row, in order.
-        name: the pack's name; by default the folder's.
+        name: the pack's name; by default the folder's, as a snake_case word.
         training: what the card says of the training.
         quality: what the card says of the pictures.
 
@@ -72,7 +83,7 @@ def export_pack(
         parity = check_parity(net, work / "paint.onnx")
         save_file(net.state_dict(), work / WEIGHTS)
         card = Card(
-            name=name or folder.name,
+            name=name or pack_name(folder),
             styles=tuple(styles),
             network={"name": net.network, "stride": net.painter.stride, "parameters": _size(net), **net.sizes},
             normalisations=tuple(
@@ -109,11 +120,11 @@ def load_network(pack: Pack) -> TransformerNet:
         PackError: if the weights are missing, altered or do not fit the card.
     """
     pack.read(WEIGHTS)
-    sizes = {key: int(pack.card.network[key]) for key in ("width", "blocks", "head") if key in pack.card.network}
-    net = TransformerNet(str(pack.card.network["name"]), len(pack.card.styles), **sizes)
+    network = {key: value for key, value in pack.card.network.items() if key not in ("name", "stride", "parameters")}
     try:
+        net = TransformerNet(str(pack.card.network["name"]), len(pack.card.styles), **network)
         net.load_state_dict(load_file(pack.path / WEIGHTS))
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise PackError(f"{pack.path / WEIGHTS} does not fit the card: {str(error).splitlines()[0]}") from error
     return net
 

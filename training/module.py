@@ -6,7 +6,7 @@ import copy
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -176,12 +176,19 @@ class StyleTransfer(pl.LightningModule):
         terms: LossTerms = self.loss(painted, self.loss.content_targets(photos), goals, strength)
         return terms
 
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Average the weights, count the time, stop when it is up."""
-        decay = min(self.average, (1 + self.global_step) / (10 + self.global_step))
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Take the step and average the weights: here, so that a checkpoint of this step holds both."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        step = self.global_step + 1  # Lightning counts it later
+        decay = min(self.average, (1 + step) / (10 + step))
         with torch.no_grad():
             for mean, latest in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(latest, 1 - decay)
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Count the time, stop when it is up."""
         now = time.monotonic()
         seconds = now - self._since
         self.elapsed += seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -150,7 +151,7 @@ class TransformerNet(nn.Module):
         **sizes: for "fast": ``width``, ``blocks``, ``head``.
 
     Raises:
-        ValueError: for an unknown network or less than one style.
+        ValueError: for an unknown network or size, or less than one style.
     """
 
     def __init__(self, network: str = "fast", styles: int = 1, **sizes: int) -> None:
@@ -159,10 +160,15 @@ class TransformerNet(nn.Module):
             raise unknown_name("network", network, NETWORKS)
         if styles < 1:
             raise WrongCall(f"styles: got {styles}, expected at least 1")
+        arguments = inspect.signature(NETWORKS[network]).parameters
+        known = {name: argument.default for name, argument in arguments.items() if name != "styles"}
+        for name in sizes:
+            if name not in known:
+                raise unknown_name(f"size of the network {network!r}", name, known)
         self.network = network
         self.styles = styles
-        self.sizes = sizes
-        self.painter = NETWORKS[network](styles, **sizes)
+        self.sizes: dict[str, int] = known | sizes
+        self.painter = NETWORKS[network](styles, **self.sizes)
 
     def forward(self, images: Tensor, style: Tensor | None = None, strength: Tensor | None = None) -> Tensor:
         """Paint a batch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -85,6 +86,13 @@ class PhotoCache:
             self.left -= size
             self.kept[path] = rgb
         return rgb
+
+
+def first_good(photos: Sequence[Path], count: int) -> list[Path]:
+    """The first ``count`` of the photos that can be read."""
+    cache = PhotoCache(megabytes=0)
+    good = (photo for photo in photos if cache.read(photo) is not None)
+    return list(itertools.islice(good, count))
 
 
 def centre_crop(rgb: Rgb, size: int) -> Rgb:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from impasto.card import Style
 from impasto.errors import WrongCall, unknown_name
 from impasto.training.data import PhotoData
 from impasto.training.module import StyleTransfer
 
 SECTIONS = ("seed_everything", "model", "data", "trainer")
-TRAINER_KEYS = ("accelerator", "devices", "gradient_clip_val", "max_steps", "precision", "val_check_interval")
+TRAINER_KEYS = {
+    "accelerator": "str",
+    "devices": "",
+    "gradient_clip_val": "float | None",
+    "log_every_n_steps": "int",
+    "max_steps": "int",
+    "precision": "",
+    "val_check_interval": "",
+}
+"""What a recipe may say to Lightning's Trainer, and of what kind it is; "" is left to Lightning."""
+
+KINDS: dict[str, tuple[Any, str]] = {
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number such as 0.004"),  # 4e-3 is text in YAML, which asks for a point
+    "bool": (bool, "true or false"),
+    "str": (str, "text"),
+    "list": (list, "a list"),
+    "Mapping": (dict, "a mapping"),
+}
 FOLDER = Path(__file__).parent / "recipes"
 
 Recipe = dict[str, Any]
@@ -34,7 +54,7 @@ def read_recipe(name: str | Path) -> Recipe:
         WrongCall: for a file that is missing or not such a recipe, or an unknown key, with the nearest that exists.
     """
     packaged = FOLDER / f"{name}.yaml"
-    path = packaged if packaged.is_file() and not Path(name).exists() else Path(name)
+    path = packaged if packaged.is_file() and not Path(name).is_file() else Path(name)
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -44,13 +64,32 @@ def read_recipe(name: str | Path) -> Recipe:
         raise WrongCall(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     _check_keys(f"section of the recipe {path}", recipe, SECTIONS)
     sections = {"model": _arguments(StyleTransfer), "data": _arguments(PhotoData), "trainer": TRAINER_KEYS}
-    for section, known_keys in sections.items():
-        _check_keys(f"key under {section!r} in the recipe {path}", recipe.setdefault(section, {}), known_keys)
+    for section, kinds in sections.items():
+        if recipe.get(section) is None:
+            recipe[section] = {}
+        _check_keys(f"key under {section!r} in the recipe {path}", recipe[section], list(kinds))
+        for key, value in recipe[section].items():
+            _check_kind(f"{section}: {key} in the recipe {path}", value, kinds[key])
+    _check_kind(f"seed_everything in the recipe {path}", recipe.setdefault("seed_everything", 0), "int")
+    for style in recipe["model"].get("styles") or []:
+        _check_keys(f"key of a style in the recipe {path}", style, [field.name for field in fields(Style)])
+        if "name" not in style:
+            raise WrongCall(f"style in the recipe {path}: got {style!r}, expected a name")
     return dict(recipe)
 
 
-def _arguments(of: type) -> list[str]:
-    return [name for name in inspect.signature(of).parameters if name != "self"]
+def _arguments(of: type) -> dict[str, str]:
+    """The arguments of a class and their annotations."""
+    return {name: argument.annotation for name, argument in inspect.signature(of).parameters.items()}
+
+
+def _check_kind(what: str, got: Any, annotation: str) -> None:
+    kind = annotation.partition("[")[0].partition(" ")[0]
+    if kind not in KINDS or (got is None and annotation.endswith("| None")):
+        return
+    accepted, name = KINDS[kind]
+    if not isinstance(got, accepted) or (isinstance(got, bool) and kind != "bool"):
+        raise WrongCall(f"{what}: got {got!r}, expected {name}")
 
 
 def _check_keys(kind: str, got: Any, known: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def describe_run(module: Any) -> dict[str, Any]:
         "steps": trainer.global_step,
         "pictures": trainer.global_step * data.get("batch", 0) * trainer.world_size,
         "seconds": round(module.elapsed, 1),
-        "device": device_name(module.device),
+        "device": device_name(trainer.strategy.root_device),  # the module itself is on the CPU after a run
         "versions": versions(),
         "commit": source_commit(),
     }
@@ -66,10 +66,12 @@ def device_name(device: torch.device) -> str:
 
 
 def source_commit() -> str:
-    """The commit of the source that runs, with "+" if files differ from it; empty outside a checkout."""
+    """The commit of the source that runs, with "+" if files differ from it; empty outside a checkout of it."""
     import impasto
 
     source = Path(impasto.__file__).resolve().parents[2]
+    if not (source / ".git").exists():  # installed, perhaps below somebody else's checkout
+        return ""
     try:
         git = ["git", "-C", str(source)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from impasto.card import Style
-from impasto.errors import Interrupted, WrongCall
+from impasto.errors import CheckpointError, Interrupted, WrongCall
 from impasto.packs import Pack
 from impasto.training.callbacks import Previews, Progress, StopOnInterrupt
 from impasto.training.checkpoints import export_checkpoint, load_checkpoint
 from impasto.training.data import PhotoData
 from impasto.training.export import check_output, export_pack, join_styles, load_network, select_styles
-from impasto.training.module import StyleTransfer, style_name
+from impasto.training.module import StyleTransfer
 from impasto.training.recipe import Recipe, read_recipe
 
 CHECKPOINT_MINUTES = 2.0
@@ -33,6 +34,7 @@ TRAINER: dict[str, Any] = {
     "accelerator": "auto",
     "devices": 1,
     "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
     "precision": "bf16-mixed",
     "val_check_interval": VALIDATE_EVERY,
     "check_val_every_n_epoch": None,
@@ -67,7 +69,7 @@ def fit(
 ) -> Run:
     """Train: events for TensorBoard, previews and checkpoints go to a run folder.
 
-    The first Ctrl-C ends the run after the step it is in; what was learned is saved.
+    The first Ctrl-C ends the run after the step it is in; what was learned is saved. The second ends it at once.
 
     Args:
         module: what to train.
@@ -79,11 +81,13 @@ def fit(
 
     Raises:
         WrongCall: if there is not exactly one of steps and the module's minutes.
+        CheckpointError: for a checkpoint that cannot be used, or of another network or number of styles.
+        Interrupted: at a Ctrl-C before the first step, after the last, or at the second one.
     """
     if (steps is None) == (module.minutes is None):
         raise WrongCall("length of the run: expected either steps or minutes, not both and not neither")
     if resume is not None:
-        load_checkpoint(resume)
+        _check_resume(load_checkpoint(resume), module, resume)
     folder = Path(folder)
     interrupt = StopOnInterrupt()
     checkpoints = ModelCheckpoint(
@@ -101,20 +105,43 @@ def fit(
         callbacks=[checkpoints, Previews(folder / "previews"), Progress(), interrupt],
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=10,
         num_sanity_val_steps=0,
         **(TRAINER | (trainer or {})),
     )
-    runner.fit(module, data, ckpt_path=None if resume is None else str(resume), weights_only=True)
-    steps_taken, last = runner.global_step, folder / "checkpoints" / "last.ckpt"
-    runner.validate(module, datamodule=data, verbose=False, weights_only=True)
-    runner.save_checkpoint(last)
+    last = folder / "checkpoints" / "last.ckpt"
+    try:
+        runner.fit(module, data, ckpt_path=None if resume is None else str(resume), weights_only=True)
+        steps_taken = runner.global_step
+        runner.save_checkpoint(last, weights_only=False)
+        runner.validate(module, datamodule=data, verbose=False, weights_only=True)
+        runner.save_checkpoint(last, weights_only=False)  # again, with what validation found
+    except SystemExit as error:  # Lightning's answer to a Ctrl-C outside the steps, or to the second one
+        kept = f"the last checkpoint is {last}" if last.is_file() else "nothing is saved yet"
+        raise Interrupted(f"stopped at once; {kept}") from error
     return Run(last, not interrupt.interrupted, steps_taken, module.elapsed)
+
+
+def _check_resume(checkpoint: dict[str, Any], module: StyleTransfer, path: str | Path) -> None:
+    """Refuse a checkpoint of other weights than the module's."""
+    found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+    if found != {key: tuple(value.shape) for key, value in module.state_dict().items()}:
+        settings = checkpoint["hyper_parameters"]
+        raise CheckpointError(
+            f"{path} is of a network {settings['network']!r} with {len(settings['style_images'])} styles, expected "
+            f"one of the run's shape: {module.hparams['network']!r} with {len(module.names)} styles"
+        )
 
 
 def _quieten() -> None:
     """Silence what Lightning says of choices that are meant as they are."""
-    for choice in ("does not have many workers", "exists and is not empty", "LeafSpec", "logging interval"):
+    for choice in (
+        "does not have many workers",
+        "exists and is not empty",
+        "LeafSpec",
+        "logging interval",
+        "not resumable",
+        "dirpath has changed",
+    ):
         warnings.filterwarnings("ignore", message=f".*{choice}.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -124,12 +151,20 @@ def _length(steps: int | None, minutes: float | None, recipe: Recipe) -> tuple[i
     """Steps or minutes: the call's, else the recipe's."""
     if steps is not None and minutes is not None:
         raise WrongCall(f"length of the run: got {steps} steps and {minutes} minutes, expected one of them")
-    if (steps is not None and steps < 1) or (minutes is not None and minutes <= 0):
-        raise WrongCall(f"length of the run: got {steps if minutes is None else minutes}, expected more than 0")
     if steps is None and minutes is None:
         minutes = recipe["model"].get("minutes")
         steps = None if minutes is not None else recipe["trainer"].get("max_steps", 8000)
+    if (steps is not None and steps < 1) or (minutes is not None and not 0 < minutes < math.inf):
+        raise WrongCall(f"length of the run: got {steps if minutes is None else minutes}, expected more than 0")
     return steps, minutes
+
+
+def _seed(seed: int | None, recipe: Recipe) -> int:
+    """The call's seed, else the recipe's; set for everything that draws without a generator of its own."""
+    seed = int(recipe.get("seed_everything", 0)) if seed is None else seed
+    if not 0 <= seed < 2**32:
+        raise WrongCall(f"seed: got {seed}, expected a number from 0 to {2**32 - 1}")
+    return pl.seed_everything(seed, verbose=False)
 
 
 def train(
@@ -172,8 +207,7 @@ def train(
     output = check_output(output)
     recipe = read_recipe(config)
     steps, minutes = _length(steps, minutes, recipe)
-    seed = seed if seed is not None else int(recipe.get("seed_everything", 0))
-    pl.seed_everything(seed, verbose=False)
+    seed = _seed(seed, recipe)
     model = recipe["model"] | {"style_images": [str(path) for path in style_images], "minutes": minutes, "seed": seed}
     if network is not None:
         model["network"] = network
@@ -184,16 +218,12 @@ def train(
     data.licence = photos_licence
     trainer = {key: value for key, value in recipe["trainer"].items() if key != "max_steps"}
     left = fit(module, data, run or Path("runs") / output.name, steps=steps, resume=resume, trainer=trainer)
-    _check_finished(left)
-    return export_checkpoint(left.checkpoint, output)
-
-
-def _check_finished(run: Run) -> None:
-    if not run.finished:
+    if not left.finished:
         raise Interrupted(
-            f"stopped after {run.steps} steps; saved. Go on with --resume {run.checkpoint}, "
-            f"or make a pack of it as it is: impasto export {run.checkpoint} -o PACK"
+            f"stopped after {left.steps} steps; saved. Go on with --resume {left.checkpoint}, "
+            f"or make a pack of it as it is: impasto export {left.checkpoint} -o PACK"
         )
+    return export_checkpoint(left.checkpoint, output)
 
 
 def add_style(
@@ -207,6 +237,7 @@ def add_style(
     config: str | Path = "add_style",
     seed: int | None = None,
     run: str | Path | None = None,
+    resume: str | Path | None = None,
     styles: Sequence[Style] | None = None,
     photos_licence: str = "",
 ) -> Pack:
@@ -218,21 +249,25 @@ def add_style(
         WrongCall: also if a style of that name is in the pack already.
     """
     output = check_output(output)
-    names = [style.name for style in styles] if styles else [style_name(path) for path in style_images]
-    for name in set(names) & set(pack.card.style_names):
-        raise WrongCall(f"the pack {pack.card.name} has a style {name!r} already: rename the new painting's file")
     recipe = read_recipe(config)
     steps, minutes = _length(steps, minutes, recipe)
-    seed = seed if seed is not None else int(recipe.get("seed_everything", 0))
+    seed = _seed(seed, recipe)
     trunk = load_network(pack)
-    model = recipe["model"] | {"network": trunk.network, "sizes": trunk.sizes, "minutes": minutes, "seed": seed}
-    known = [vars(style) for style in styles] if styles else None
-    module = StyleTransfer([str(path) for path in style_images], **model, styles=known, rows_only=True)
+    model = recipe["model"] | {"style_images": [str(path) for path in style_images], "minutes": minutes, "seed": seed}
+    model |= {"network": trunk.network, "sizes": trunk.sizes, "rows_only": True}
+    if styles is not None:
+        model["styles"] = [vars(style) for style in styles]
+    module = StyleTransfer(**model)
+    names = module.names
+    for name in set(names) & set(pack.card.style_names):
+        raise WrongCall(f"the pack {pack.card.name} has a style {name!r} already: rename the new painting's file")
     module.start_from(select_styles(trunk, torch.full((len(names), trunk.styles), 1 / trunk.styles)))
     data = PhotoData(**(recipe["data"] | {"photos": [str(path) for path in photos], "seed": seed}))
     data.licence = photos_licence
     trainer = {key: value for key, value in recipe["trainer"].items() if key != "max_steps"}
-    left = fit(module, data, run or Path("runs") / output.name, steps=steps, trainer=trainer)
+    left = fit(module, data, run or Path("runs") / output.name, steps=steps, resume=resume, trainer=trainer)
+    if not left.finished:
+        raise Interrupted(f"stopped after {left.steps} steps; saved. Go on with --resume {left.checkpoint}")
     checkpoint = load_checkpoint(left.checkpoint)
     added = [Style(**style) for style in checkpoint["hyper_parameters"]["styles"]]
     record = dict(pack.card.training)

@@ -7,6 +7,7 @@ Every picture is made by an ordinary command, run from the current folder, and t
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import shutil
 import subprocess
@@ -116,9 +117,8 @@ def second_command(minutes: float) -> None:
     """Learn another style and complete the page."""
     page = second(minutes=minutes)
     click.echo(f"\nThe page is complete: open {click.style(str(page), bold=True)} in a browser.")
-    click.echo(
-        f"The run in TensorBoard: {Path(sys.executable).with_name('tensorboard')} --logdir {page.parent / 'run'}"
-    )
+    tensorboard = os.path.relpath(Path(sys.executable).with_name("tensorboard"))
+    click.echo(f"The run in TensorBoard: {tensorboard} --logdir {page.parent / 'run'}")
 
 
 if __name__ == "__main__":

@@ -219,7 +219,9 @@ def _command(command: Command) -> str:
 
 
 def _charts(curves: Mapping[str, Curve]) -> str:
-    order = sorted(curves, key=lambda tag: (tag != "train/total", tag))
+    """All curves of more than one point, the objective first."""
+    drawn = [tag for tag, curve in curves.items() if len(curve) > 1]
+    order = sorted(drawn, key=lambda tag: (tag != "train/total", tag))
     return f'<div class="charts">{"".join(_chart(tag.removeprefix("train/"), curves[tag]) for tag in order)}\n</div>'
 
 
