@@ -12,6 +12,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip install -qq --disable-pip-version-check $(PIP_ARGS)
 torch := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
 export PYTHONUNBUFFERED = 1
+MAKEFLAGS += --no-builtin-rules
 
 .PHONY: help setup demo test check bench clean
 .DEFAULT_GOAL := help

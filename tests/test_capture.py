@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from impasto.losses import PerceptualLoss, capture
 
@@ -122,6 +120,8 @@ class TestValues:
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
     def test_resnet_as_torchvision_sees_it(self):
+        torchvision = pytest.importorskip("torchvision")
+        create_feature_extractor = pytest.importorskip("torchvision.models.feature_extraction").create_feature_extractor
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = torchvision.models.resnet18(weights=None).eval().requires_grad_(False)

@@ -338,7 +338,7 @@ def data() -> Path:
     folder = os.environ.get("IMPASTO_DATA")
     if folder is None:
         pytest.skip("needs real photos: set IMPASTO_DATA to their folder")
-    return Path(folder)
+    return Path(folder) / "validation"
 
 
 @pytest.mark.data

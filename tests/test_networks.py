@@ -1,4 +1,4 @@
-"""The networks against an independent Johnson, plain instance normalisation, plain resize-convolution, and identities."""
+"""The networks against an independent Johnson, instance normalisation and resize-convolution, and by identities."""
 
 from __future__ import annotations
 
@@ -318,8 +318,10 @@ def folded(net: TransformerNet, image: Tensor, strength: float) -> Tensor:
         head, _, last = name.rpartition(".")
         weight = net.get_submodule(f"{head}.{before[last]}").weight
         x = inputs[name]
-        factor = (strength if norm.by_strength else 1) * norm.scale[0] / torch.sqrt(
-            x.var((0, 2, 3), unbiased=False) + norm.eps
+        factor = (
+            (strength if norm.by_strength else 1)
+            * norm.scale[0]
+            / torch.sqrt(x.var((0, 2, 3), unbiased=False) + norm.eps)
         )
         shift = (strength if norm.by_strength else 1) * norm.shift[0] - factor * x.mean((0, 2, 3))
         kernels[name] = weight * factor[:, None, None, None], shift

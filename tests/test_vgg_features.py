@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import torchvision
 from reference import vgg as reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -47,7 +46,8 @@ def reference_weights():
 
 def draw_torchvision(architecture: str) -> torch.nn.Sequential:
     """torchvision's convolutions with its own initialisation and, unlike it, biases that are not zero."""
-    layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs[TORCHVISION_COLUMN[architecture]])
+    vgg = pytest.importorskip("torchvision").models.vgg
+    layers = vgg.make_layers(vgg.cfgs[TORCHVISION_COLUMN[architecture]])
     generator = torch.Generator().manual_seed(len(architecture))
     for layer in layers:
         if isinstance(layer, torch.nn.Conv2d):
@@ -213,8 +213,8 @@ class TestSupplied:
             VGGFeatures("vgg19", weights=path)
 
     def test_weights_with_batch_normalisation(self, tmp_path):
-        column = torchvision.models.vgg.cfgs["D"]
-        layers = torchvision.models.vgg.make_layers(column, batch_norm=True)
+        vgg = pytest.importorskip("torchvision").models.vgg
+        layers = vgg.make_layers(vgg.cfgs["D"], batch_norm=True)
         path = tmp_path / "vgg16_bn.pth"
         torch.save({f"features.{name}": value for name, value in layers.state_dict().items()}, path)
         with pytest.raises(ValueError, match=r"(?s)(?=.*vgg16_bn\.pth)(?=.*vgg16)"):

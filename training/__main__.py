@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> Any:
         "callbacks": [Previews(folder / "previews"), Progress()],
         "logger": TensorBoardLogger(str(folder), name="", default_hp_metric=False),
         "enable_progress_bar": False,
-        "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
         "max_epochs": -1,
     }

@@ -74,8 +74,9 @@ class Johnson(nn.Module):
             x = residual(x, style, strength)
         for up in self.up:
             x = F.relu(up(F.interpolate(x, scale_factor=2.0, mode="nearest"), style, strength))
-        painted = self.output(x)[:, :, : images.shape[2], : images.shape[3]]
-        return torch.lerp(images, clip_picture(painted.to(images.dtype)), strength.view(-1, 1, 1, 1))
+        painted = clip_picture(self.output(x)[:, :, : images.shape[2], : images.shape[3]].to(images.dtype))
+        strength = strength.view(-1, 1, 1, 1)
+        return painted * strength + images * (1 - strength)  # exact at both ends; torch.lerp exports as branches
 
 
 class _FastBlock(nn.Module):

@@ -27,6 +27,9 @@ from impasto.training.module import StyleTransfer
 from impasto.training.recipe import Recipe, read_recipe
 
 CHECKPOINT_MINUTES = 2.0
+LOG_EVERY = 5
+"""Steps between two points of a curve."""
+
 VALIDATE_EVERY = 500
 """Steps between validations on the held-out photos."""
 
@@ -34,7 +37,7 @@ TRAINER: dict[str, Any] = {
     "accelerator": "auto",
     "devices": 1,
     "gradient_clip_val": 1.0,
-    "log_every_n_steps": 10,
+    "log_every_n_steps": LOG_EVERY,
     "precision": "bf16-mixed",
     "val_check_interval": VALIDATE_EVERY,
     "check_val_every_n_epoch": None,
@@ -143,7 +146,7 @@ def _quieten() -> None:
         "dirpath has changed",
     ):
         warnings.filterwarnings("ignore", message=f".*{choice}.*")
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

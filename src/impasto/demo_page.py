@@ -244,10 +244,11 @@ def _chart(name: str, curve: Curve) -> str:
 
 
 def _smoothed(curve: Curve) -> Iterable[tuple[float, float]]:
-    """Exponential running mean, unbiased at the start."""
+    """Exponential running mean, unbiased at the start; over less, the fewer values there are."""
+    keep = max(0.0, min(SMOOTHING, 1 - 10 / len(curve)))
     mean, weight = 0.0, 0.0
     for seconds, value in curve:
-        mean, weight = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * weight + (1 - SMOOTHING)
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
         yield seconds, mean / weight
 
 

@@ -125,7 +125,8 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
             it; or the first two with a style behind them, ``pack/style``.
 
     Returns:
-        The pack (its files not verified), and the style or mixture as it was written, None if ``name`` names a pack.
+        The pack (its files not verified), and the style or mixture as it was written; None if ``name`` names a pack
+        that has no style of that name.
 
     Raises:
         WrongCall: no pack or style has that name (lists them, with the nearest), or several packs have the style.
@@ -136,7 +137,8 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
         return Pack.load(path, verify=False), None
     packs = {pack.card.name: pack for pack in installed_packs()}
     if name in packs:
-        return packs[name], None
+        pack = packs[name]
+        return pack, name if name in pack.card.style_names else None
     head, slash, style = name.rpartition("/")
     in_path = (Path(head) / CARD).is_file()
     if in_path or head in packs:
