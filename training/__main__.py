@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from impasto.errors import require
@@ -15,15 +13,17 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run Lightning's command line, with our callbacks; events go to ``runs/lightning`` unless told otherwise."""
     require("jsonargparse", purpose="Lightning's command line", extra="train")
     from pytorch_lightning.cli import LightningCLI
-    from pytorch_lightning.loggers import TensorBoardLogger
 
-    from impasto.training.callbacks import Previews, Progress
+    from impasto.training.callbacks import Previews, Progress, SaveLast
     from impasto.training.train import TRAINER
 
-    folder = Path("runs/lightning")
+    folder = "runs/lightning"
     defaults = TRAINER | {
-        "callbacks": [Previews(folder / "previews"), Progress()],
-        "logger": TensorBoardLogger(str(folder), name="", default_hp_metric=False),
+        "callbacks": [Previews(f"{folder}/previews"), Progress(), SaveLast(f"{folder}/checkpoints/last.ckpt")],
+        "logger": {
+            "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+            "init_args": {"save_dir": folder, "name": "", "default_hp_metric": False},
+        },
         "enable_progress_bar": False,
         "num_sanity_val_steps": 0,
         "max_epochs": -1,
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> Any:
         PhotoData,
         trainer_defaults=defaults,
         save_config_kwargs={"overwrite": True},
-        args=sys.argv[1:] if arguments is None else arguments,
+        args=arguments,
     )
 
 

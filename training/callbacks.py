@@ -119,6 +119,17 @@ class Progress(pl.Callback):
             self.bar.close()
 
 
+class SaveLast(pl.Callback):
+    """A checkpoint of the run's last step, whatever was saved before it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it."""
+        trainer.save_checkpoint(self.path, weights_only=False)
+
+
 class StopOnInterrupt(pl.Callback):
     """The first Ctrl-C ends the run after the step it is in, so that it is saved; the second ends it at once."""
 

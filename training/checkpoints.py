@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint[part]
         for key in ("network", "rows_only", "sizes", "style_images", "styles"):
             checkpoint["hyper_parameters"][key]
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of impasto: it is no file of torch, or holds more than weights and settings, "
+            "which is never loaded"
+        ) from error
     except Exception as error:  # torch raises a dozen types for a file that is not its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint of impasto: {reason}") from error

@@ -87,6 +87,8 @@ def export_graph(net: TransformerNet, path: Path, properties: Mapping[str, str])
         )
     model = onnx.load(str(path))
     _strip(model)
+    painted = model.graph.output[0].type.tensor_type.shape  # the exporter writes the sizes as formulas of the input's
+    painted.CopyFrom(model.graph.input[0].type.tensor_type.shape)
     onnx.helper.set_model_props(model, dict(properties))
     _check_graph(model)
     onnx.save(model, str(path))

@@ -62,6 +62,7 @@ class StyleTransfer(pl.LightningModule):
         convention: what the weights mean; see `impasto.losses.CONVENTIONS`.
         style_size: short side to which larger paintings are shrunk, in pixels.
         rate: learning rate at its highest.
+        warm_up: steps over which the rate rises to it.
         average: decay of the average of the weights.
         minutes: length of the run by time; else Lightning's ``max_steps`` counts.
         seed: of the draw of styles and strengths.
@@ -83,6 +84,7 @@ class StyleTransfer(pl.LightningModule):
         convention: str = "relative",
         style_size: int = 512,
         rate: float = 4e-3,
+        warm_up: int = 50,
         average: float = 0.998,
         minutes: float | None = None,
         seed: int = 0,
@@ -97,17 +99,17 @@ class StyleTransfer(pl.LightningModule):
             raise WrongCall(
                 f"styles: got {self.names} for {len(style_images)} paintings, expected one or more, of different names"
             )
-        if rate <= 0 or not 0 <= average < 1 or (minutes is not None and minutes <= 0):
+        if rate <= 0 or warm_up < 1 or not 0 <= average < 1 or (minutes is not None and minutes <= 0):
             raise WrongCall(
-                f"StyleTransfer: got rate {rate}, average {average}, minutes {minutes}; "
-                "expected rate > 0, 0 <= average < 1, minutes > 0"
+                f"StyleTransfer: got rate {rate}, warm_up {warm_up}, average {average}, minutes {minutes}; "
+                "expected rate > 0, warm_up >= 1, 0 <= average < 1, minutes > 0"
             )
         content, style, sizes = dict(content), dict(style), dict(sizes or {})
         styles = [asdict(entry) for entry in known]
         self.save_hyperparameters()
         self.style_images, self.style_size = style_images, style_size
         self.content, self.style, self.tv, self.convention = content, style, tv, convention
-        self.rate, self.average, self.minutes = rate, average, minutes
+        self.rate, self.warm_up, self.average, self.minutes = rate, warm_up, average, minutes
         self.seed, self.rows_only = seed, rows_only
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
@@ -159,7 +161,7 @@ class StyleTransfer(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the rate: a short warm-up, then a cosine down to a hundredth."""
-        warm = min(1.0, (self.global_step + 1) / 50)
+        warm = min(1.0, (self.global_step + 1) / self.warm_up)
         rate = self.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]  # one optimiser
             group["lr"] = rate

@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {"torch": str(torch.__version__)}  # with the build, such as +cpu
 
 
 def device_name(device: torch.device) -> str:

@@ -144,6 +144,7 @@ def _quieten() -> None:
         "logging interval",
         "not resumable",
         "dirpath has changed",
+        "in eval mode at the start",
     ):
         warnings.filterwarnings("ignore", message=f".*{choice}.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
