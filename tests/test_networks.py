@@ -329,13 +329,13 @@ def folded(net: TransformerNet, image: Tensor, strength: float) -> Tensor:
     def up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=2)
 
-    x = F.pad(image, (12, 15, 12, 15), mode="reflect")
+    x = F.pad(F.pad(image, (12, 12, 12, 12), mode="reflect"), (12, 15, 12, 15), mode="reflect")
     x = F.conv2d(x, *kernels["painter.stem_norm"], stride=4)
     for block in range(SMALL["blocks"]):
         inner = F.relu(F.conv2d(x, *kernels[f"painter.residual.{block}.norm1"], padding=1))
         x = x + F.conv2d(inner, *kernels[f"painter.residual.{block}.norm2"], padding=1)
     x = F.relu(up(x, *kernels["painter.up_norm"]))
-    painted = up(x, net.painter.output.weight)[:, :, 10 : 10 + image.shape[2], 10 : 10 + image.shape[3]]
+    painted = up(x, net.painter.output.weight)[:, :, 22 : 22 + image.shape[2], 22 : 22 + image.shape[3]]
     return (painted + (1 - strength) * image).clamp(0, 1)
 
 

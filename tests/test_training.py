@@ -29,13 +29,15 @@ import impasto
 from impasto.card import Style
 from impasto.cli import main
 from impasto.errors import CheckpointError, Interrupted, PictureError, WrongCall
+from impasto.losses import LossTerms
 from impasto.packs import Pack, sha256_of
 from impasto.training import PhotoData, StyleTransfer, TransformerNet, export_pack
+from impasto.training.__main__ import main as lightning_command
 from impasto.training.checkpoints import load_checkpoint
 from impasto.training.commands import add_style as add_style_command
 from impasto.training.commands import export as export_command
 from impasto.training.commands import train as train_command
-from impasto.training.export import load_network
+from impasto.training.export import load_network, select_styles
 from impasto.training.module import style_name
 from impasto.training.recipe import FOLDER, read_recipe
 from impasto.training.record import source_commit
@@ -243,8 +245,8 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
     events.Reload()
     rates = [event.value for event in events.Scalars("rate")]
-    # warm_up is 50. Step 0: a fiftieth of the warm-up; 24: half of it, at cos(0.24 pi) = 0.728969; 49: all of it, at cos(0.49 pi) =
-    # 0.0314108; 50: cos(pi / 2) = 0; 75: cos(3 pi / 4) = -0.707107; 99: cos(0.99 pi) = -0.999507
+    # 50 steps of warm-up. Step 0: a fiftieth of it; 24: half of it, at cos(0.24 pi) = 0.728969; 49: all of it, at
+    # cos(0.49 pi) = 0.0314108; 50: cos(pi / 2) = 0; 75: cos(3 pi / 4) = -0.707107; 99: cos(0.99 pi) = -0.999507
     by_hand = {0: 0.01, 24: 0.25 * (0.01 + 0.99 * 0.8644845), 49: 0.5 * (0.01 + 0.99 * 0.5157054)}
     by_hand |= {50: 0.5 * 0.505, 75: 0.5 * (0.01 + 0.99 * 0.1464466), 99: 0.5 * (0.01 + 0.99 * 0.0002467)}
     assert len(rates) == 100
@@ -254,13 +256,11 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(
 
 def test_the_styles_of_a_batch_are_drawn_from_seed_and_step(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = StyleTransfer([str(world / "sea.png"), str(world / "Red Waves.png")], sizes=SIZES, seed=7, **LAYERS)
-    module.setup("fit")
     seen: list[tuple[list[int], float]] = []
-    terms = module.terms
 
     def note(net: TransformerNet, photos: Tensor, styles: Tensor, strength: float = 1.0) -> Any:
         seen.append((styles.tolist(), strength))
-        return terms(net, photos, styles, strength)
+        return LossTerms({"tv": photos.sum()}, {"tv": 1.0})
 
     monkeypatch.setattr(module, "terms", note)
     monkeypatch.setattr(module, "log", lambda *args: None)
@@ -282,16 +282,16 @@ def test_a_picture_is_compared_with_the_painting_of_its_style(world: Path) -> No
     both.setup("fit")
     photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = both.terms(both.net, photos, torch.tensor([1, 0])).raw
+    alone = []
+    for painting, photo in ((paintings[1], photos[:1]), (paintings[0], photos[1:])):
+        single = StyleTransfer([painting], sizes=SIZES, style_size=48, **LAYERS)
+        single.setup("fit")
+        single.start_from(select_styles(both.net, torch.tensor([[1.0, 0.0]])))  # rows are all alike at the start
+        alone.append(single.terms(single.net, photo, torch.tensor([0])).raw)
     for term in TERMS:
-        alone = []
-        for index, picture in ((1, 0), (0, 1)):
-            single = StyleTransfer([paintings[index]], sizes=SIZES, style_size=48, **LAYERS)
-            single.setup("fit")
-            single.net.load_state_dict(
-                {key: value[:1] if "norm" in key else value for key, value in both.net.state_dict().items()}
-            )
-            alone.append(single.terms(single.net, photos[picture : picture + 1], torch.tensor([0])).raw[term])
-        torch.testing.assert_close(found[term], torch.stack(alone).mean(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[term], (alone[0][term] + alone[1][term]) / 2, rtol=1e-4, atol=1e-6)
+    swapped = both.terms(both.net, photos, torch.tensor([0, 1])).raw
+    assert (swapped["style/relu1_2"] - found["style/relu1_2"]).abs() > 1e-3, "the paintings can be told apart"
 
 
 # stopped and resumed
@@ -763,10 +763,16 @@ def test_lightnings_command_line_runs_a_recipe(world: Path, tmp_path: Path) -> N
     assert found["global_step"] == 2 and found["hyper_parameters"]["rate"] == read_recipe("fast")["model"]["rate"]
 
 
-def test_lightnings_command_line_names_an_unknown_key(world: Path, tmp_path: Path) -> None:
-    done = lightning("--model.rte=1", folder=tmp_path)
-    assert done.returncode == 2
-    assert "rte" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+def test_lightnings_command_line_names_an_unknown_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("model: {style_images: [a.jpg], rte: 1}\ndata: {photos: [p]}\n")
+    with pytest.raises(SystemExit, match="2"):
+        lightning_command(["fit", "--config", "a.yaml"])
+    assert re.search(r"error:.*(.|\n)*rte", capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
 # the record

@@ -114,8 +114,10 @@ class Fast(nn.Module):
 
     stride = 4
     eps = 1e-3
-    edge = 12
-    """Pixels of reflection padding at the top and left; 3 more at the bottom and right, for any size to fill a cell."""
+    edge = 24
+    """Pixels of reflection padding on each side, in two reflections of half as much, so that 16 pixels suffice; 3 more
+    at the bottom and right, for any size to fill a cell. Enough that the zero padding inside, which a network would
+    learn to see and paint a frame along, falls into what is cropped."""
 
     def __init__(self, styles: int, width: int = 48, blocks: int = 5, head: int = 24) -> None:
         super().__init__()
@@ -128,13 +130,14 @@ class Fast(nn.Module):
 
     def forward(self, images: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         """(N, 3, H, W), (N, S), (N,) -> (N, 3, H, W)."""
-        edge = self.edge
-        x = F.pad(images, (edge, edge + 3, edge, edge + 3), mode="reflect")
+        half = self.edge // 2
+        x = F.pad(images, [half] * 4, mode="reflect")
+        x = F.pad(x, (half, half + 3, half, half + 3), mode="reflect")
         x = self.stem_norm(self.stem(x), style, strength)
         for block in self.residual:
             x = block(x, style, strength)
         x = F.relu(self.up_norm(self.up(x), style, strength))
-        first = edge - 2  # a cell of 4x4 pixels is the middle of the 8x8 that the stem saw
+        first = self.edge - 2  # a cell of 4x4 pixels is the middle of the 8x8 that the stem saw
         height, width = images.shape[2:]
         painted = self.output(x)[:, :, first : first + height, first : first + width].to(images.dtype)
         return clip_picture(torch.addcmul(painted, images, (1 - strength).view(-1, 1, 1, 1)))
