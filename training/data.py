@@ -128,12 +128,17 @@ class PhotoData(pl.LightningDataModule):
         """Go on from a checkpoint."""
         self.first_step = int(state_dict["step"])
 
+    def judged_on(self) -> dict[str, Any]:
+        """The photos behind a card's quality: how many, at which size, and whether they were held out."""
+        held_out = not set(self.held_out) & set(self.train_photos)
+        return {"photos": len(self.held_out), "size": self.size, "held_out": held_out}
+
     def describe(self) -> dict[str, Any]:
         """What a card says of the photos: how many, at which size, and a hash of their names and sizes in bytes."""
         listing = "".join(f"{path.name} {path.stat().st_size}\n" for path in sorted(self.train_photos))
         return {
             "photos": len(self.train_photos),
-            "held_out": len(self.held_out),
+            "held_out": len(set(self.held_out) - set(self.train_photos)),
             "licence": self.licence,
             "hash": hashlib.sha256(listing.encode()).hexdigest(),
             "size": self.size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import impasto
-from impasto.card import Card, Style, save_card
+from impasto.card import Card, Style, save_card, snake_case
 from impasto.errors import PackError, WrongCall
 from impasto.packs import Pack, sha256_of
 from impasto.training.graph import check_parity, export_graph
@@ -42,7 +41,7 @@ def check_output(output: str | Path) -> Path:
 
 def pack_name(folder: Path) -> str:
     """A pack's name by default: its folder's as a snake_case word."""
-    return re.sub(r"[^a-z0-9]+", "_", folder.absolute().name.lower()).strip("_") or "pack"
+    return snake_case(folder.absolute().name) or "pack"
 
 
 def export_pack(
@@ -82,6 +81,7 @@ def export_pack(
         export_graph(net, work / "paint.onnx", {"impasto": impasto.__version__, "styles": names})
         parity = check_parity(net, work / "paint.onnx")
         save_file(net.state_dict(), work / WEIGHTS)
+        (work / WEIGHTS).chmod(0o644)  # safetensors makes it private
         card = Card(
             name=name or pack_name(folder),
             styles=tuple(styles),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -16,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from impasto.card import Style
+from impasto.card import Style, snake_case
 from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
@@ -34,7 +33,7 @@ MIRRORED = 8
 
 def style_name(path: str | Path) -> str:
     """A style's name by default: the painting's file name as a snake_case word."""
-    return re.sub(r"[^a-z0-9]+", "_", Path(path).stem.lower()).strip("_") or "style"
+    return snake_case(Path(path).stem) or "style"
 
 
 def _mirror(images: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ class StyleTransfer(pl.LightningModule):
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
         self.elapsed = 0.0
-        self.quality: dict[str, float] = {}
+        self.quality: dict[str, Any] = {}
         self.loss: PerceptualLoss | None = None
         self.goals: dict[str, Tensor] = {}
         self._since = 0.0
@@ -225,7 +224,10 @@ class StyleTransfer(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Keep the terms on photos never seen, for the card."""
         metrics = self.trainer.callback_metrics
-        self.quality = {name: float(value) for name, value in metrics.items() if name.startswith("validation")}
+        terms = {
+            name.partition("/")[2]: float(value) for name, value in metrics.items() if name.startswith("validation/")
+        }
+        self.quality = self.trainer.datamodule.judged_on() | terms  # type: ignore[attr-defined]  # PhotoData
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the elapsed training time, and what the card will say of the run."""

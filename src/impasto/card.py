@@ -19,6 +19,11 @@ SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 
 
+def snake_case(text: str) -> str:
+    """The nearest name that a style or a pack may have: ``"My Painting (2)"`` -> ``"my_painting_2"``; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
 @dataclass(frozen=True)
 class Style:
     """One style of a pack.
