@@ -373,6 +373,6 @@ def test_the_card_says_how_many_photos_and_a_hash_of_their_names(tmp_path: Path)
     data.setup()
     listing = "".join(f"0{i}.png {photo.stat().st_size}\n" for i, photo in enumerate(photos))
     assert data.describe() == {
-        "photos": 3, "held_out": 3, "licence": "my own", "hash": hashlib.sha256(listing.encode()).hexdigest(),
+        "photos": 3, "held_out": 0, "licence": "my own", "hash": hashlib.sha256(listing.encode()).hexdigest(),
         "size": 16, "batch": 2, "flat": 0.1, "seed": 5,
     }  # fmt: skip
