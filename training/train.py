@@ -93,24 +93,8 @@ def fit(
         _check_resume(load_checkpoint(resume), module, resume)
     folder = Path(folder)
     interrupt = StopOnInterrupt()
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="{step:06d}",
-        train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
-        save_last=True,
-        enable_version_counter=False,
-    )
     _quieten()
-    runner = pl.Trainer(
-        max_steps=-1 if steps is None else steps,
-        max_epochs=-1,
-        logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
-        callbacks=[checkpoints, Previews(folder / "previews"), Progress(), interrupt],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **(TRAINER | (trainer or {})),
-    )
+    runner = _trainer(folder, steps, interrupt, trainer or {})
     last = folder / "checkpoints" / "last.ckpt"
     try:
         runner.fit(module, data, ckpt_path=None if resume is None else str(resume), weights_only=True)
@@ -122,6 +106,27 @@ def fit(
         kept = f"the last checkpoint is {last}" if last.is_file() else "nothing is saved yet"
         raise Interrupted(f"stopped at once; {kept}") from error
     return Run(last, not interrupt.interrupted, steps_taken, module.elapsed)
+
+
+def _trainer(folder: Path, steps: int | None, interrupt: StopOnInterrupt, options: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer with our callbacks, writing to the run's folder."""
+    checkpoints = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="{step:06d}",
+        train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
+        save_last=True,
+        enable_version_counter=False,
+    )
+    return pl.Trainer(
+        max_steps=-1 if steps is None else steps,
+        max_epochs=-1,
+        logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
+        callbacks=[checkpoints, Previews(folder / "previews"), Progress(), interrupt],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **(TRAINER | options),
+    )
 
 
 def _check_resume(checkpoint: dict[str, Any], module: StyleTransfer, path: str | Path) -> None:
