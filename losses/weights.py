@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +94,11 @@ def _torchvision_file(architecture: str, download: bool) -> Path:
             f"torchvision's weights of {architecture} are not on this machine: expected the file {path}. Pass "
             f"download=True, fetch {ZOO}/{name} into that folder, or give weights=PATH"
         )
-    models = require("torchvision.models", purpose="downloading torchvision's weights", extra="zoo")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hash_prefix = path.stem.partition("-")[2]
     try:
-        models.get_model(architecture, weights="IMAGENET1K_V1")
-    except OSError as error:
+        torch.hub.download_url_to_file(f"{ZOO}/{name}", str(path), hash_prefix, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:  # RuntimeError: the file's hash is not in its name
         raise CheckpointError(
             f"could not download {ZOO}/{name} ({error}); put the file at {path} or give weights=PATH"
         ) from error
