@@ -66,7 +66,7 @@ class _Evaluation:
     """
 
     def __init__(
-        self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None, once: bool = True
+        self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None, once: bool
     ) -> None:
         self.image, self.objective, self.transforms, self.once = image, objective, transforms, once
         self.count = 0
@@ -75,7 +75,7 @@ class _Evaluation:
         self._point: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        if self.once and self._point is not None and torch.equal(self._point, self.image):
+        if self._point is not None and torch.equal(self._point, self.image):
             return self.loss
         with torch.enable_grad():
             shown = self.image if self.transforms is None else self.transforms(self.image)
@@ -90,7 +90,7 @@ class _Evaluation:
             (gradient,) = torch.autograd.grad(total, self.image)
         self.image.grad = gradient.contiguous()
         self.count += 1
-        self._point = self.image.detach().clone()
+        self._point = self.image.detach().clone() if self.once else None
         self.loss = total.detach()
         return self.loss
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,18 @@ from onnx import TensorProto, helper, numpy_helper
 from impasto.packs import PAINT, Card, Style, save_card, sha256_of
 
 MakePack = Callable[..., Path]
+
+
+@pytest.fixture
+def one_thread_one_seed() -> Iterator[None]:
+    """For tests of small networks: more threads cost more than they bring, and every run draws the same."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
 
 
 def paint_graph() -> onnx.ModelProto:

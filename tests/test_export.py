@@ -10,7 +10,6 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +28,11 @@ from impasto.training.checkpoints import export_checkpoint, load_checkpoint
 from impasto.training.export import check_output, load_network, pack_name
 from impasto.training.graph import OPERATORS, OPSET, PARITY_SIZES, check_parity, export_graph
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 ROOT = Path(__file__).resolve().parents[1]
 STYLES = {"fast": ("sea", "sky", "wave"), "johnson": ("sea", "sky")}
 BOTH = pytest.mark.parametrize("network", ["fast", "johnson"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(network: str, seed: int = 0) -> TransformerNet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,15 +15,9 @@ from impasto.training import TransformerNet
 from impasto.training.export import join_styles, select_styles
 from impasto.training.layers import ConditionalInstanceNorm, UpsampleConv, clip_picture
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 SMALL = {"width": 8, "blocks": 2, "head": 4}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

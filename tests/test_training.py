@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,13 @@ from impasto.training.recipe import FOLDER, read_recipe
 from impasto.training.record import source_commit
 from impasto.training.train import _length, _seed, add_style, fit, train
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"width": 8, "blocks": 1, "head": 4}
 LAYERS = {"content": {"relu3_3": 1.0}, "style": {"relu1_2": 4.0, "relu2_2": 4.0}}
 TERMS = ("content/relu3_3", "style/relu1_2", "style/relu2_2", "tv")
 TRAINER = {"accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1}
-
-
-@pytest.fixture(autouse=True)
-def one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_picture(path: Path, seed: int, size: tuple[int, int] = (48, 64)) -> Path:

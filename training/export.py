@@ -135,12 +135,10 @@ def join_styles(first: TransformerNet, second: TransformerNet) -> TransformerNet
     Raises:
         WrongCall: if the trunks differ.
     """
-    rows = {id(row) for row in first.rows}
-    is_row = {name for name, parameter in first.named_parameters() if id(parameter) in rows}
-    ours, theirs = first.state_dict(), second.state_dict()
+    rows, ours, theirs = first.row_names, first.state_dict(), second.state_dict()
     joined: dict[str, Tensor] = {}
     for key, value in ours.items():
-        if key in is_row:
+        if key in rows:
             joined[key] = torch.cat([value, theirs[key]])
         elif not torch.equal(value, theirs[key]):
             raise WrongCall(f"join_styles: the networks differ in {key}, expected the same trunk")
@@ -153,11 +151,8 @@ def join_styles(first: TransformerNet, second: TransformerNet) -> TransformerNet
 
 def select_styles(net: TransformerNet, weights: Tensor) -> TransformerNet:
     """A network with the same trunk whose rows are mixtures of the rows of ``net``: weights (new styles, styles)."""
-    rows = {id(row) for row in net.rows}
-    mixed = {
-        name: weights @ parameter.detach() if id(parameter) in rows else parameter.detach()
-        for name, parameter in net.named_parameters()
-    }
+    rows = net.row_names
+    mixed = {key: weights @ value if key in rows else value for key, value in net.state_dict().items()}
     selected = TransformerNet(net.network, len(weights), **net.sizes)
     selected.load_state_dict(mixed)
     return selected

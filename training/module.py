@@ -21,11 +21,10 @@ from impasto.images import read_rgb
 from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
 from impasto.training.networks import TransformerNet
 from impasto.training.photos import to_tensor
-from impasto.training.record import describe_run
+from impasto.training.record import describe_run, source_commit
 
 CONTENT = {"relu3_3": 1.0}
 STYLE = {"relu1_2": 4.0, "relu2_2": 4.0, "relu3_3": 4.0, "relu4_3": 4.0}
-
 
 MIRRORED = 8
 """Pixels by which pictures are continued before the loss network sees them."""
@@ -113,6 +112,7 @@ class StyleTransfer(pl.LightningModule):
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
         self.elapsed = 0.0
+        self.commit = ""
         self.quality: dict[str, Any] = {}
         self.loss: PerceptualLoss | None = None
         self.goals: dict[str, Tensor] = {}
@@ -124,8 +124,9 @@ class StyleTransfer(pl.LightningModule):
         self.averaged.load_state_dict(net.state_dict())
 
     def setup(self, stage: str) -> None:
-        """Load the loss network and measure the paintings, once."""
+        """Load the loss network and measure the paintings, once; note the source that does it, which may change."""
         if self.loss is None:
+            self.commit = source_commit()
             features = VGGFeatures().to(self.device)
             self.loss = PerceptualLoss(features, self.content, self.style, self.tv, self.convention)
             found = [self.loss.style_targets(self._painting(path)) for path in self.style_images]

@@ -217,3 +217,8 @@ class TransformerNet(nn.Module):
     def rows(self) -> list[nn.Parameter]:
         """The parameters that belong to styles: what a new style trains."""
         return [row for norm in self.normalisations.values() for row in (norm.scale, norm.shift)]
+
+    @property
+    def row_names(self) -> set[str]:
+        """Their names in the ``state_dict``."""
+        return {f"{name}.{row}" for name in self.normalisations for row in ("scale", "shift")}

@@ -40,7 +40,7 @@ def describe_run(module: Any) -> dict[str, Any]:
         "seconds": round(module.elapsed, 1),
         "device": device_name(trainer.strategy.root_device),  # the module itself is on the CPU after a run
         "versions": versions(),
-        "commit": source_commit(),
+        "commit": module.commit,
     }
 
 

@@ -176,6 +176,27 @@ def _seed(seed: int | None, recipe: Recipe) -> int:
     return pl.seed_everything(seed, verbose=False)
 
 
+def _model(
+    recipe: Recipe, style_images: Sequence[str], minutes: float | None, seed: int, styles: Sequence[Style] | None
+) -> dict[str, Any]:
+    """The arguments of `StyleTransfer`: the recipe's, with the call's over them."""
+    model: dict[str, Any] = recipe["model"] | {"style_images": [str(path) for path in style_images]}
+    known = {} if styles is None else {"styles": [vars(style) for style in styles]}
+    return model | known | {"minutes": minutes, "seed": seed}
+
+
+def _data(recipe: Recipe, photos: Sequence[str], seed: int, licence: str) -> PhotoData:
+    """The photos: the recipe's settings, the call's folders."""
+    data = PhotoData(**(recipe["data"] | {"photos": [str(path) for path in photos], "seed": seed}))
+    data.licence = licence
+    return data
+
+
+def _trainer_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's options for the Trainer; the length of the run goes its own way."""
+    return {key: value for key, value in recipe["trainer"].items() if key != "max_steps"}
+
+
 def train(
     style_images: Sequence[str],
     photos: Sequence[str],
@@ -217,16 +238,12 @@ def train(
     recipe = read_recipe(config)
     steps, minutes = _length(steps, minutes, recipe)
     seed = _seed(seed, recipe)
-    model = recipe["model"] | {"style_images": [str(path) for path in style_images], "minutes": minutes, "seed": seed}
+    model = _model(recipe, style_images, minutes, seed, styles)
     if network is not None:
         model["network"] = network
-    if styles is not None:
-        model["styles"] = [vars(style) for style in styles]
-    module = StyleTransfer(**model)
-    data = PhotoData(**(recipe["data"] | {"photos": [str(path) for path in photos], "seed": seed}))
-    data.licence = photos_licence
-    trainer = {key: value for key, value in recipe["trainer"].items() if key != "max_steps"}
-    left = fit(module, data, run or Path("runs") / output.name, steps=steps, resume=resume, trainer=trainer)
+    data, trainer = _data(recipe, photos, seed, photos_licence), _trainer_options(recipe)
+    run = run or Path("runs") / output.name
+    left = fit(StyleTransfer(**model), data, run, steps=steps, resume=resume, trainer=trainer)
     if not left.finished:
         raise Interrupted(
             f"stopped after {left.steps} steps; saved. Go on with --resume {left.checkpoint}, "
@@ -262,18 +279,13 @@ def add_style(
     steps, minutes = _length(steps, minutes, recipe)
     seed = _seed(seed, recipe)
     trunk = load_network(pack)
-    model = recipe["model"] | {"style_images": [str(path) for path in style_images], "minutes": minutes, "seed": seed}
-    model |= {"network": trunk.network, "sizes": trunk.sizes, "rows_only": True}
-    if styles is not None:
-        model["styles"] = [vars(style) for style in styles]
-    module = StyleTransfer(**model)
+    model = _model(recipe, style_images, minutes, seed, styles)
+    module = StyleTransfer(**(model | {"network": trunk.network, "sizes": trunk.sizes, "rows_only": True}))
     names = module.names
     for name in set(names) & set(pack.card.style_names):
         raise WrongCall(f"the pack {pack.card.name} has a style {name!r} already: rename the new painting's file")
     module.start_from(select_styles(trunk, torch.full((len(names), trunk.styles), 1 / trunk.styles)))
-    data = PhotoData(**(recipe["data"] | {"photos": [str(path) for path in photos], "seed": seed}))
-    data.licence = photos_licence
-    trainer = {key: value for key, value in recipe["trainer"].items() if key != "max_steps"}
+    data, trainer = _data(recipe, photos, seed, photos_licence), _trainer_options(recipe)
     left = fit(module, data, run or Path("runs") / output.name, steps=steps, resume=resume, trainer=trainer)
     if not left.finished:
         raise Interrupted(f"stopped after {left.steps} steps; saved. Go on with --resume {left.checkpoint}")
