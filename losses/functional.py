@@ -22,6 +22,8 @@ is the mean of N single pictures. A target of one item serves a whole batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,26 @@ def check_convention(convention: str) -> None:
         raise unknown_name("convention", convention, CONVENTIONS)
 
 
+class _Gram(torch.autograd.Function):
+    """The Gram matrices of maps (N, positions, C), divided by positions times C.
+
+    By hand because a Gram matrix is symmetric, and because the gradient of maps in bfloat16 can be computed in
+    bfloat16: ``dE/dF = F (dE/dG + dE/dG^T) / size`` is one product where autograd makes two and copies both.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        ctx.save_for_backward(maps)
+        wide = _wide(maps)
+        return wide.mT @ wide / maps[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (maps,) = ctx.saved_tensors
+        product: Tensor = maps @ ((gradient + gradient.mT) / maps[0].numel()).to(maps.dtype)
+        return product
+
+
 def gram_matrix(features: Tensor) -> Tensor:
     """The Gram matrix of feature maps, divided by their size.
 
@@ -63,10 +85,9 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     if features.ndim != 4:
         raise WrongCall(f"gram_matrix: got a tensor of shape {tuple(features.shape)}, expected (N, C, H, W)")
-    _, channels, height, width = features.shape
     with torch.autocast(features.device.type, enabled=False):
-        maps = _wide(features).permute(0, 2, 3, 1).flatten(1, 2)
-        return maps.mT @ maps / (channels * height * width)
+        gram: Tensor = _Gram.apply(features.permute(0, 2, 3, 1).flatten(1, 2))
+        return gram
 
 
 def content_loss(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:

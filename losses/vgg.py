@@ -113,17 +113,23 @@ class VGGFeatures(nn.Module):
         self._check(images, layers)
         found: dict[str, Tensor] = {}
         deepest = max(self.layers.index(layer) for layer in layers)
-        x = (images * self.get_buffer("scale") + self.get_buffer("shift")).contiguous(memory_format=torch.channels_last)
+        x = images * self.get_buffer("scale") + self.get_buffer("shift")
+        x = F.pad(x, (0, 0, 0, 0, 0, 1)).contiguous(memory_format=torch.channels_last)
         for layer in self.layers[: deepest + 1]:
             if layer.startswith("conv"):
-                x = F.conv2d(x, self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias"), padding=1)
+                x = F.conv2d(x, self._weight(layer), self.get_buffer(f"{layer}_bias"), padding=1)
             elif layer.startswith("relu"):
-                x = F.relu(x)
+                x = F.relu(x, inplace=layer.replace("relu", "conv") not in layers)  # of a convolution nobody sees
             else:
                 x = F.max_pool2d(x, 2) if self.pooling == "max" else F.avg_pool2d(x, 2)
             if layer in layers:
                 found[layer] = x
         return {layer: found[layer] for layer in layers}
+
+    def _weight(self, layer: str) -> Tensor:
+        """The kernel; the first one with a fourth channel of zeros, as the picture: processors are slow on three."""
+        weight = self.get_buffer(f"{layer}_weight")
+        return F.pad(weight, (0, 0, 0, 0, 0, 1)) if layer == "conv1_1" else weight
 
     def _check(self, images: Tensor, layers: Sequence[str]) -> None:
         if isinstance(layers, str) or not layers:

@@ -118,7 +118,19 @@ class TestGramMatrix:
             )
 
     def test_gradient(self):
-        assert torch.autograd.gradcheck(gram_matrix, draw(2, 3, 2, 3).requires_grad_())
+        features = draw(2, 3, 2, 3).requires_grad_()
+        assert torch.autograd.gradcheck(gram_matrix, features)
+        assert torch.autograd.gradgradcheck(gram_matrix, features)
+
+    def test_gradient_of_maps_in_bfloat16(self):
+        """Of the rounded maps, to a rounding of the answer."""
+        maps = draw(2, 8, 5, 6).to(torch.bfloat16).requires_grad_()
+        goal = draw(2, 8, 8).float()
+        (found,) = torch.autograd.grad((gram_matrix(maps) - goal).square().sum(), maps)
+        exact = maps.detach().double().requires_grad_()
+        (expected,) = torch.autograd.grad((gram_matrix(exact) - goal).square().sum(), exact)
+        assert found.dtype == torch.bfloat16
+        assert (found.double() - expected).abs().max() < 0.01 * expected.abs().max()
 
     @pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5), (1, 1, 3, 4, 5)])
     def test_wrong_number_of_axes(self, shape):

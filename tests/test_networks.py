@@ -18,6 +18,11 @@ from impasto.training.layers import ConditionalInstanceNorm, UpsampleConv, clip_
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 SMALL = {"width": 8, "blocks": 2, "head": 4}
+SHAPES = pytest.mark.parametrize(
+    "sizes",
+    [{}, {"stem": 2}, {"separable": 1}, {"stride": 8}, {"stride": 8, "stem": 2, "separable": 1}],
+    ids=lambda sizes: "_".join(f"{name}_{value}" for name, value in sizes.items()) or "as_shipped",
+)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -28,18 +33,15 @@ def draw_picture(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make(network: str = "fast", styles: int = 1, seed: int = 0) -> TransformerNet:
+def make(network: str = "fast", styles: int = 1, seed: int = 0, **sizes: int) -> TransformerNet:
     """A network with rows that differ between styles; its output stays away from the ends of the range."""
     torch.manual_seed(seed)
-    net = TransformerNet(network, styles, **(SMALL if network == "fast" else {})).eval()
+    net = TransformerNet(network, styles, **(SMALL | sizes if network == "fast" else {})).eval()
     with torch.no_grad():
         for row in net.rows:
             row.add_(0.2 * torch.randn_like(row))
-        output = net.painter.output
-        output.weight.mul_(0.1)
-        if network == "fast":  # no bias on its output: lift it by the last normalisation's shift
-            net.painter.up_norm.shift.add_(1)
-            output.weight.abs_()
+        if network == "johnson":
+            net.painter.output.weight.mul_(0.1)
     return net
 
 
@@ -175,7 +177,7 @@ def test_joined_styles_paint_as_before_to_the_bit(network: str) -> None:
 
 
 def test_networks_of_other_trunks_are_not_joined() -> None:
-    with pytest.raises(WrongCall, match=r"the networks differ in painter\.stem\.weight"):
+    with pytest.raises(WrongCall, match=r"the networks differ in painter\.stem\.0\.conv\.weight"):
         join_styles(make(seed=0), make(seed=1))
 
 
@@ -190,6 +192,32 @@ def test_a_picture_comes_back_at_its_own_size(network: str, size: tuple[int, int
         painted = make(network)(images)
     assert painted.shape == images.shape
     assert painted.min() >= 0 and painted.max() <= 1 and painted.std() > 1e-4
+
+
+@SHAPES
+def test_every_shape_of_fast_gives_a_picture_back_at_its_size(sizes: dict[str, int]) -> None:
+    net = make(**sizes)
+    for height, width in [(16, 16), (17, 23), (31, 16), (40, 57)]:
+        images = draw_picture(1, 3, height, width)
+        with torch.no_grad():
+            painted = net(images)
+            assert painted.shape == images.shape and painted.std() > 1e-4
+            assert torch.equal(net(images, None, torch.zeros(1)), images), "at strength 0 exactly the photo"
+
+
+@SHAPES
+def test_fast_paints_where_the_photo_is(sizes: dict[str, int]) -> None:
+    """A pixel of the painting depends on its surroundings alike in all directions: the way down and up is centred."""
+    place, away = torch.arange(120.0), []
+    for seed in range(2):
+        net = make(blocks=1, seed=seed, **sizes)
+        image = draw_picture(1, 3, 120, 120, seed=seed).requires_grad_()
+        painted = net(image)
+        for position in range(56, 64):  # one of each phase
+            (gradient,) = torch.autograd.grad(painted[0, :, position, position].sum(), image, retain_graph=True)
+            weight = gradient[0].square().sum(0) / gradient.square().sum()
+            away += [weight.sum(axis) @ place - position for axis in range(2)]
+    assert abs(sum(away)) / len(away) < net.painter.stride / 4
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 15, 40), (1, 3, 40, 15), (1, 4, 16, 16), (3, 16, 16)])
@@ -250,20 +278,27 @@ class Leaves(torch.fx.Tracer):
         return isinstance(module, nn.Conv2d | UpsampleConv | ConditionalInstanceNorm)
 
 
-def test_every_normalisation_of_fast_follows_a_convolution_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+@SHAPES
+def test_every_normalisation_of_fast_follows_a_convolution_without_bias(
+    sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("impasto.training.networks.clip_picture", lambda x: x.clamp(0, 1))  # asks for requires_grad
-    net = make()
+    net = make(**sizes)
     graph = Leaves().trace(Traced(net))
     modules = dict(Traced(net).named_modules())
     calls = [node for node in graph.nodes if node.op == "call_module"]
     norms = [node for node in calls if isinstance(modules[node.target], ConditionalInstanceNorm)]
     convolutions = [node for node in calls if node not in norms]
-    assert len(norms) == len(net.normalisations) == 2 + 2 * SMALL["blocks"]
+    ends = sizes.get("stem", 1) + (2 if "stride" in sizes else 1)
+    assert len(norms) == len(net.normalisations) == ends + 2 * SMALL["blocks"]
     for node in norms:
         before = node.args[0]
         assert before.op == "call_module" and before in convolutions, f"{node} follows {before}"
         assert list(before.users) == [node], f"{before} is also used by {list(before.users)}"
-    assert {node.target for node in convolutions} - {node.args[0].target for node in norms} == {"painter.output"}
+    depthwise = {node.target for node in convolutions if str(node.target).endswith("conv.0")}
+    assert len(depthwise) == (2 * SMALL["blocks"] if "separable" in sizes else 0)
+    followed = {node.args[0].target for node in norms}
+    assert {node.target for node in convolutions} - followed - depthwise == {"painter.output"}
     for node in convolutions:
         assert set(dict(modules[node.target].named_parameters())) == {"weight"}, f"{node.target} has a bias"
     # and there is no other normalisation in it
@@ -275,7 +310,7 @@ def test_the_normalisations_of_fast_have_eps_1e_3_and_strength_on_the_branches()
     norms = make().normalisations
     assert {norm.eps for norm in norms.values()} == {1e-3}
     branches = [name for name, norm in norms.items() if norm.by_strength]
-    assert branches == ["painter.residual.0.norm2", "painter.residual.1.norm2", "painter.up_norm"]
+    assert branches == [f"painter.{name}.norm" for name in ("residual.0.second", "residual.1.second", "up.0")]
     assert {norm.eps for norm in make("johnson").normalisations.values()} == {1e-5}
 
 
@@ -306,10 +341,9 @@ def folded(net: TransformerNet, image: Tensor, strength: float) -> Tensor:
     for hook in hooks:
         hook.remove()
     kernels: dict[str, tuple[Tensor, Tensor]] = {}
-    before = {"stem_norm": "stem", "norm1": "conv1", "norm2": "conv2", "up_norm": "up"}
     for name, norm in net.normalisations.items():
-        head, _, last = name.rpartition(".")
-        weight = net.get_submodule(f"{head}.{before[last]}").weight
+        layer = name.removesuffix(".norm")
+        weight = net.get_submodule(f"{layer}.conv").weight
         x = inputs[name]
         factor = (
             (strength if norm.by_strength else 1)
@@ -317,17 +351,17 @@ def folded(net: TransformerNet, image: Tensor, strength: float) -> Tensor:
             / torch.sqrt(x.var((0, 2, 3), unbiased=False) + norm.eps)
         )
         shift = (strength if norm.by_strength else 1) * norm.shift[0] - factor * x.mean((0, 2, 3))
-        kernels[name] = weight * factor[:, None, None, None], shift
+        kernels[layer] = weight * factor[:, None, None, None], shift
 
     def up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=2)
 
     x = F.pad(F.pad(image, (12, 12, 12, 12), mode="reflect"), (12, 15, 12, 15), mode="reflect")
-    x = F.conv2d(x, *kernels["painter.stem_norm"], stride=4)
+    x = F.conv2d(x, *kernels["painter.stem.0"], stride=4)
     for block in range(SMALL["blocks"]):
-        inner = F.relu(F.conv2d(x, *kernels[f"painter.residual.{block}.norm1"], padding=1))
-        x = x + F.conv2d(inner, *kernels[f"painter.residual.{block}.norm2"], padding=1)
-    x = F.relu(up(x, *kernels["painter.up_norm"]))
+        inner = F.relu(F.conv2d(x, *kernels[f"painter.residual.{block}.first"], padding=1))
+        x = x + F.conv2d(inner, *kernels[f"painter.residual.{block}.second"], padding=1)
+    x = F.relu(up(x, *kernels["painter.up.0"]))
     painted = up(x, net.painter.output.weight)[:, :, 22 : 22 + image.shape[2], 22 : 22 + image.shape[3]]
     return (painted + (1 - strength) * image).clamp(0, 1)
 
@@ -393,6 +427,7 @@ def test_clipping_by_hand() -> None:
         ("fsat", {}, r"unknown network 'fsat'\. Did you mean 'fast'\? Expected one of: fast, johnson"),
         ("fast", {"styles": 0}, r"styles: got 0, expected at least 1"),
         ("fast", {"widht": 8}, r"unknown size of the network 'fast' 'widht'\. Did you mean 'width'\?"),
+        ("fast", {"stride": 2}, r"fast: got stride 2, stem 1, separable 0; expected stride 4 or 8, stem 1 or 2"),
         ("johnson", {"width": 8}, r"unknown size of the network 'johnson' 'width'\. Expected one of: \(none\)"),
     ],
 )
@@ -402,5 +437,7 @@ def test_a_wrong_network_is_named(network: str, options: dict[str, int], message
 
 
 def test_the_sizes_are_all_stated() -> None:
-    assert TransformerNet("fast", blocks=1).sizes == {"width": 48, "blocks": 1, "head": 24}
+    assert TransformerNet("fast", blocks=1).sizes == {
+        "width": 48, "blocks": 1, "head": 24, "stride": 4, "stem": 1, "separable": 0,
+    }  # fmt: skip
     assert TransformerNet("johnson").sizes == {}

@@ -19,7 +19,7 @@ from impasto.card import Card, Style, save_card, snake_case
 from impasto.errors import PackError, WrongCall
 from impasto.packs import Pack, sha256_of
 from impasto.training.graph import check_parity, export_graph
-from impasto.training.networks import TransformerNet
+from impasto.training.networks import TransformerNet, default_sizes
 
 WEIGHTS = "weights.safetensors"
 
@@ -120,9 +120,10 @@ def load_network(pack: Pack) -> TransformerNet:
         PackError: if the weights are missing, altered or do not fit the card.
     """
     pack.read(WEIGHTS)
-    network = {key: value for key, value in pack.card.network.items() if key not in ("name", "stride", "parameters")}
+    card = pack.card.network
     try:
-        net = TransformerNet(str(pack.card.network["name"]), len(pack.card.styles), **network)
+        sizes = {size: card[size] for size in default_sizes(str(card["name"])) if size in card}
+        net = TransformerNet(str(card["name"]), len(pack.card.styles), **sizes)
         net.load_state_dict(load_file(pack.path / WEIGHTS))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise PackError(f"{pack.path / WEIGHTS} does not fit the card: {str(error).splitlines()[0]}") from error

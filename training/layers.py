@@ -41,37 +41,39 @@ class ConditionalInstanceNorm(nn.Module):
 
 
 class UpsampleConv(nn.Module):
-    """Nearest-neighbour upsampling by 2, then a 5x5 convolution without bias, in its exact phase form.
+    """Nearest-neighbour upsampling, then a convolution without bias, in its exact phase form.
 
-    Each of the four phases of the output sees 3x3 positions of the input, through sums of the kernel's taps; so one 3x3
+    Upsampling is by ``factor`` and the kernel has ``2 factor + 1`` taps a side: 5x5 for 2, 9x9 for 4. Each of the
+    factor^2 phases of the output sees 3x3 positions of the input, through sums of the kernel's taps; so one 3x3
     convolution at the low resolution gives all phases and a pixel shuffle puts them in place. Same numbers, no tensor
-    at the high resolution before the shuffle, and no grid: on a flat input all phases agree. (A 3x3 kernel would cost
-    the same: its phases see 2x2 positions, each a corner of the same 3x3.)
+    at the high resolution before the shuffle, and no grid: on a flat input all phases agree. (A 3x3 kernel after
+    upsampling by 2 would cost the same: its phases see 2x2 positions, each a corner of the same 3x3.)
 
     Source: Odena et al. 2016 for resize-convolution; the rewriting is algebra.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 5, 5))
+        self.outputs, self.factor = outputs, factor
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 2 * factor + 1, 2 * factor + 1))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         # taps[p, low, high] = 1 where phase p reads the upsampled position `high` from the input position `low`
-        taps = torch.zeros(2, 3, 5)
-        for phase in range(2):
-            for high in range(5):
-                taps[phase, (phase + high - 2) // 2 + 1, high] = 1
+        taps = torch.zeros(factor, 3, 2 * factor + 1)
+        for phase in range(factor):
+            for high in range(2 * factor + 1):
+                taps[phase, (phase + high - factor) // factor + 1, high] = 1
         self.register_buffer("taps", taps.flatten(0, 1), persistent=False)
 
     def phase_kernel(self) -> Tensor:
-        """The kernel of the low-resolution convolution, (4 outputs, inputs, 3, 3)."""
+        """The kernel of the low-resolution convolution, (factor^2 outputs, inputs, 3, 3)."""
         outputs, inputs = self.weight.shape[:2]
-        taps = self.get_buffer("taps")
-        kernel = (taps @ self.weight @ taps.mT).reshape(outputs, inputs, 2, 3, 2, 3)
-        return kernel.permute(0, 2, 4, 1, 3, 5).reshape(4 * outputs, inputs, 3, 3)
+        taps, factor = self.get_buffer("taps"), self.factor
+        kernel = (taps @ self.weight @ taps.mT).reshape(outputs, inputs, factor, 3, factor, 3)
+        return kernel.permute(0, 2, 4, 1, 3, 5).reshape(factor**2 * outputs, inputs, 3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)."""
-        return F.pixel_shuffle(F.conv2d(x, self.phase_kernel(), padding=1), 2)
+        """(N, inputs, H, W) -> (N, outputs, factor H, factor W)."""
+        return F.pixel_shuffle(F.conv2d(x, self.phase_kernel(), padding=1), self.factor)
 
 
 class _Clip(torch.autograd.Function):

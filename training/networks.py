@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import itertools
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -79,28 +80,47 @@ class Johnson(nn.Module):
         return painted * strength + images * (1 - strength)  # exact at both ends; torch.lerp exports as branches
 
 
+class _FastConv(nn.Module):
+    """A convolution without bias, a conditional instance normalisation, and perhaps a ReLU."""
+
+    def __init__(self, conv: nn.Module, channels: int, styles: int, relu: bool, by_strength: bool = False) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = ConditionalInstanceNorm(channels, styles, Fast.eps, by_strength)
+        self.relu = relu
+
+    def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.conv(x), style, strength)
+        return F.relu(normalised) if self.relu else normalised
+
+
 class _FastBlock(nn.Module):
     """A residual block whose only normalisations follow its two convolutions."""
 
-    def __init__(self, width: int, styles: int, eps: float) -> None:
+    def __init__(self, width: int, separable: bool, styles: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm1 = ConditionalInstanceNorm(width, styles, eps)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = ConditionalInstanceNorm(width, styles, eps, by_strength=True)
+        self.first = _FastConv(self._conv(width, separable), width, styles, relu=True)
+        self.second = _FastConv(self._conv(width, separable), width, styles, relu=False, by_strength=True)
+
+    @staticmethod
+    def _conv(width: int, separable: bool) -> nn.Module:
+        if not separable:
+            return nn.Conv2d(width, width, 3, padding=1, bias=False)
+        each = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        return nn.Sequential(each, nn.Conv2d(width, width, 1, bias=False))
 
     def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
-        inner = F.relu(self.norm1(self.conv1(x), style, strength))
-        return x + self.norm2(self.conv2(inner), style, strength)  # type: ignore[no-any-return]  # modules return Any
+        inner = self.first(x, style, strength)
+        return x + self.second(inner, style, strength)  # type: ignore[no-any-return]  # modules return Any
 
 
 class Fast(nn.Module):
     """Our network for two CPU cores.
 
-    One 8x8 convolution of stride 4, ``blocks`` residual blocks at a quarter of the resolution, two upsampling
-    convolutions in phase form (`UpsampleConv`). The picture is padded once, by reflection, and cropped at the end;
-    inside there are plain convolutions without bias, each but the last followed directly by a conditional instance
-    normalisation, so its scale and shift fold into the convolution.
+    A stem that goes down to a quarter (or an eighth) of the resolution, ``blocks`` residual blocks there, and
+    upsampling convolutions in phase form (`UpsampleConv`) back up. The picture is padded once, by reflection, and
+    cropped at the end; inside there are plain convolutions without bias, each but the last followed directly by a
+    conditional instance normalisation, so its scale and shift fold into the convolution.
 
     ``strength`` is a factor on the rows of the residual branches and of the last normalisation, and ``1 - strength``
     gates the photo that is added to the output; at 0 every term but the photo is exactly zero, at 1 the photo is.
@@ -109,41 +129,95 @@ class Fast(nn.Module):
         styles: rows of each normalisation.
         width: channels of the residual blocks.
         blocks: number of residual blocks.
-        head: channels between the two upsampling convolutions.
+        head: channels before the last upsampling convolution; twice as many before the one before it at stride 8. 0 at
+            stride 4: one upsampling convolution, by 4, straight from the residual blocks to the picture.
+        stride: pixels of the picture for one position of the residual blocks, 4 or 8.
+        stem: convolutions of the stem, 1 (all the stride at once) or 2.
+        separable: 1 for blocks of depthwise and pointwise convolutions, else 0.
+
+    Raises:
+        ValueError: for a stride, a stem or a separable other than these.
     """
 
-    stride = 4
     eps = 1e-3
-    edge = 24
-    """Pixels of reflection padding on each side, in two reflections of half as much, so that 16 pixels suffice; 3 more
+    reflections: ClassVar = {4: (12, 12), 8: (15, 33)}
+    """Pixels of reflection padding on each side by stride, in two goes, so that 16 pixels suffice; ``stride - 1`` more
     at the bottom and right, for any size to fill a cell. Enough that the zero padding inside, which a network would
     learn to see and paint a frame along, falls into what is cropped."""
 
-    def __init__(self, styles: int, width: int = 48, blocks: int = 5, head: int = 24) -> None:
+    def __init__(
+        self,
+        styles: int,
+        width: int = 48,
+        blocks: int = 5,
+        head: int = 24,
+        stride: int = 4,
+        stem: int = 1,
+        separable: int = 0,
+    ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, width, 8, 4, bias=False)
-        self.stem_norm = ConditionalInstanceNorm(width, styles, self.eps)
-        self.residual = nn.ModuleList([_FastBlock(width, styles, self.eps) for _ in range(blocks)])
-        self.up = UpsampleConv(width, head)
-        self.up_norm = ConditionalInstanceNorm(head, styles, self.eps, by_strength=True)
-        self.output = UpsampleConv(head, 3)
+        if stride not in self.reflections or stem not in (1, 2) or separable not in (0, 1):
+            raise WrongCall(
+                f"fast: got stride {stride}, stem {stem}, separable {separable}; expected stride 4 or 8, stem 1 or 2, "
+                "separable 0 or 1"
+            )
+        self.stride = stride
+        self.edge = sum(self.reflections[stride])
+        # kernels are twice their stride; a cell of the trunk is the middle of what its position sees
+        if stem == 1:
+            sizes = [(3, width, stride)]
+            self.first = self.edge - stride // 2
+        else:
+            sizes = [(3, width // 2, stride // 2), (width // 2, width, 2)]
+            self.first = self.edge - 3 * stride // 4
+        stems = [
+            _FastConv(
+                nn.Conv2d(inputs, outputs, 2 * step, step, bias=False),
+                outputs,
+                styles,
+                relu=outputs < width,
+                by_strength=not head and outputs == width,  # where no other normalisation follows but the branches'
+            )
+            for inputs, outputs, step in sizes
+        ]
+        widths = [width] if not head else [width, head] if stride == 4 else [width, 2 * head, head]
+        ups = [
+            _FastConv(UpsampleConv(inputs, outputs), outputs, styles, relu=True, by_strength=True)
+            for inputs, outputs in itertools.pairwise(widths)
+        ]
+        self.stem = nn.ModuleList(stems)
+        self.residual = nn.ModuleList([_FastBlock(width, bool(separable), styles) for _ in range(blocks)])
+        self.up = nn.ModuleList(ups)
+        self.output = UpsampleConv(widths[-1], 3, stride // 2 ** len(ups))
+        self._start_grey([*stems, *ups][-1].norm)
+
+    @torch.no_grad()
+    def _start_grey(self, last: ConditionalInstanceNorm) -> None:
+        """Begin with grey pictures of little contrast: from noise that is clipped, a run loses its first minutes."""
+        nn.init.ones_(last.shift)
+        taps = self.output.weight[0].numel()
+        self.output.weight.mul_(0.2).add_(0.5 / taps)
 
     def forward(self, images: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         """(N, 3, H, W), (N, S), (N,) -> (N, 3, H, W)."""
-        half = self.edge // 2
-        x = F.pad(images, [half] * 4, mode="reflect")
-        x = F.pad(x, (half, half + 3, half, half + 3), mode="reflect")
-        x = self.stem_norm(self.stem(x), style, strength)
-        for block in self.residual:
-            x = block(x, style, strength)
-        x = F.relu(self.up_norm(self.up(x), style, strength))
-        first = self.edge - 2  # a cell of 4x4 pixels is the middle of the 8x8 that the stem saw
+        before, then = self.reflections[self.stride]
+        after = then + self.stride - 1
+        x = F.pad(images, [before] * 4, mode="reflect")
+        x = F.pad(x, (then, after, then, after), mode="reflect")
+        for layer in [*self.stem, *self.residual, *self.up]:
+            x = layer(x, style, strength)
         height, width = images.shape[2:]
-        painted = self.output(x)[:, :, first : first + height, first : first + width].to(images.dtype)
-        return clip_picture(torch.addcmul(painted, images, (1 - strength).view(-1, 1, 1, 1)))
+        painted = self.output(x)[:, :, self.first : self.first + height, self.first : self.first + width]
+        return clip_picture(torch.addcmul(painted.to(images.dtype), images, (1 - strength).view(-1, 1, 1, 1)))
 
 
 NETWORKS: dict[str, Any] = {"fast": Fast, "johnson": Johnson}
+
+
+def default_sizes(network: str) -> dict[str, int]:
+    """The sizes that a network has, with their defaults."""
+    arguments = inspect.signature(NETWORKS[network]).parameters
+    return {name: argument.default for name, argument in arguments.items() if name != "styles"}
 
 
 class TransformerNet(nn.Module):
@@ -152,7 +226,7 @@ class TransformerNet(nn.Module):
     Args:
         network: "fast" (`Fast`) or "johnson" (`Johnson`).
         styles: number of styles, at least 1.
-        **sizes: for "fast": ``width``, ``blocks``, ``head``.
+        **sizes: for "fast": ``width``, ``blocks``, ``head``, ``stride``, ``stem``, ``separable``.
 
     Raises:
         ValueError: for an unknown network or size, or less than one style.
@@ -164,8 +238,7 @@ class TransformerNet(nn.Module):
             raise unknown_name("network", network, NETWORKS)
         if styles < 1:
             raise WrongCall(f"styles: got {styles}, expected at least 1")
-        arguments = inspect.signature(NETWORKS[network]).parameters
-        known = {name: argument.default for name, argument in arguments.items() if name != "styles"}
+        known = default_sizes(network)
         for name in sizes:
             if name not in known:
                 raise unknown_name(f"size of the network {network!r}", name, known)
