@@ -41,8 +41,10 @@ def write_photos(folder: Path, count: int, size: tuple[int, int] = (40, 56)) -> 
     return paths
 
 
-def make(photos: list[Path], batch: int = 2, seed: int = 0, flat: float = 0.0, size: int = 16) -> PhotoBatches:
-    return PhotoBatches(photos, size, batch, seed, length=1000, flat=flat, megabytes=16)
+def make(
+    photos: list[Path], batch: int = 2, seed: int = 0, close: float = 0.0, flat: float = 0.0, size: int = 16
+) -> PhotoBatches:
+    return PhotoBatches(photos, size, batch, seed, length=1000, close=close, flat=flat, megabytes=16)
 
 
 def photos_of(batches: PhotoBatches, steps: int) -> list[int]:
@@ -90,7 +92,7 @@ def test_another_process_makes_the_same_batches(textured: list[Path]) -> None:
     code = (
         "import hashlib, pathlib, sys\n"
         "from impasto.training.photos import PhotoBatches\n"
-        "batches = PhotoBatches([pathlib.Path(p) for p in sys.argv[1:]], 16, 2, 0, 1000, 0.2, 16)\n"
+        "batches = PhotoBatches([pathlib.Path(p) for p in sys.argv[1:]], 16, 2, 0, 1000, 0.0, 0.2, 16)\n"
         "print(hashlib.sha256(b''.join(batches[s].numpy().tobytes() for s in range(3, 6))).hexdigest())"
     )
     command = [sys.executable, "-c", code, *map(str, textured)]
@@ -99,7 +101,7 @@ def test_another_process_makes_the_same_batches(textured: list[Path]) -> None:
 
 
 def test_workers_started_by_spawn_make_the_same_batches(textured: list[Path]) -> None:
-    batches = PhotoBatches(textured, 16, 2, 0, length=3, flat=0.2, megabytes=16)
+    batches = PhotoBatches(textured, 16, 2, 0, length=3, close=0.2, flat=0.2, megabytes=16)
     loader = DataLoader(batches, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     for step, batch in enumerate(loader):
         assert torch.equal(batch, batches[step])
@@ -132,6 +134,16 @@ def test_flat_pictures_have_their_share(tmp_path: Path) -> None:
     batches = make(photos, batch=1, flat=0.25)
     flat = sum(bool(batches[step].std() > 1e-4) for step in range(400))  # the photos have one colour: no noise
     assert 70 <= flat <= 130
+
+
+def test_close_crops_have_their_share(tmp_path: Path) -> None:
+    """Of a photo that gets darker by 2 levels a pixel: a crop's slope says how much of the photo it shows."""
+    ramp = np.broadcast_to((2 * np.arange(120))[:, None, None], (120, 120, 3)).astype(np.uint8)
+    Image.fromarray(np.ascontiguousarray(ramp)).save(tmp_path / "ramp.png")
+    batches = make([tmp_path / "ramp.png"], batch=1, close=0.25, size=32)
+    sides = [float(batches[step][0, 0, 4:-4].mean(1).diff().mean()) * 255 / 2 * 32 for step in range(400)]
+    assert 70 <= sum(side < 31 for side in sides) <= 130
+    assert min(sides) < 10 and max(sides) > 100
 
 
 # where a run goes on
@@ -250,14 +262,15 @@ def test_held_out_photos_are_their_middle_square(tmp_path: Path) -> None:
 # crops
 
 
-def test_crops_are_square_and_lie_inside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("close", [False, True])
+def test_crops_are_square_and_lie_inside(close: bool) -> None:
     """Red falls with x, green with y: both slopes say the side of the crop, their ends where it lies."""
     height, width, size = 80, 120, 32
     y, x = np.mgrid[0:height, 0:width]
     picture = np.stack([2 * x, 3 * y, np.zeros_like(x)], axis=-1).astype(np.uint8)
     sides, mirrored = [], 0
     for seed in range(200):
-        crop = random_crop(picture, size, np.random.default_rng(seed)).astype(float)
+        crop = random_crop(picture, size, np.random.default_rng(seed), close).astype(float)
         assert crop.shape == (size, size, 3)
         inside = crop[4:-4, 4:-4]  # bicubic resampling has its own ideas at the edges of the photo
         across = np.polyfit(np.arange(size - 8), inside[:, :, 0].mean(0), 1)[0] * size / 2
@@ -268,10 +281,11 @@ def test_crops_are_square_and_lie_inside(tmp_path: Path) -> None:
         mirrored += across < 0
         sides.append(down)
     assert 70 <= mirrored <= 130
-    assert 0.73 * size < min(sides) < 0.85 * size, "crops that are enlarged"
-    assert 72 < max(sides) < 82, "and crops of the whole short side"
-    # log-uniform from 24 to 80: half of them below sqrt(24 * 80) = 43.8
-    assert 42 - 6 < np.median(sides) < 44 + 6
+    # log-uniform from 32 to 80, close from 8 to 32: half of them below the square root of the product
+    lowest, middle, highest = (8, 16, 32) if close else (32, 50.6, 80)
+    assert lowest - 1 < min(sides) < 1.1 * lowest
+    assert 0.9 * highest < max(sides) < highest + 1
+    assert 0.85 * middle < np.median(sides) < 1.15 * middle
 
 
 def test_stripes_keep_their_period() -> None:
@@ -286,8 +300,8 @@ def test_stripes_keep_their_period() -> None:
         line = crop[:, :, 0].mean(1)
         spectrum = np.abs(np.fft.rfft((line - line.mean()) * np.hanning(64), 1024))
         periods.append(1024 / spectrum.argmax())
-    assert min(periods) > 8 * 64 / 96 - 0.3 and max(periods) < 8 * 64 / 48 + 0.5
-    assert max(periods) / min(periods) > 1.4
+    assert min(periods) > 8 * 64 / 96 - 0.3 and max(periods) < 8 * 64 / 64 + 0.5
+    assert max(periods) / min(periods) > 1.3
 
 
 def test_a_photo_smaller_than_the_crop_is_enlarged_whole() -> None:
@@ -356,7 +370,8 @@ def test_large_photos_are_kept_with_a_short_side_of_1024(tmp_path: Path) -> None
         ({"size": 100}, r"size: got 100, expected a multiple of 16 pixels from 16 up"),
         ({"size": 0}, r"size: got 0"),
         ({"batch": 0}, r"got batch 0, .*expected batch >= 1"),
-        ({"flat": 1.0}, r"flat 1\.0.*0 <= flat < 1"),
+        ({"flat": 0.8, "close": 0.3}, r"close 0\.3, flat 0\.8.*at most 1 together"),
+        ({"flat": -0.1}, r"flat -0\.1.*from 0 up"),
         ({"validation": -1}, r"validation -1.*validation >= 0"),
         ({"megabytes": -1}, r"megabytes -1.*megabytes >= 0"),
     ],
@@ -368,11 +383,11 @@ def test_numbers_out_of_range_are_refused(options: dict[str, float], message: st
 
 def test_the_card_says_how_many_photos_and_a_hash_of_their_names(tmp_path: Path) -> None:
     photos = write_photos(tmp_path, 3)
-    data = PhotoData([str(tmp_path)], size=16, batch=2, flat=0.1, seed=5)
+    data = PhotoData([str(tmp_path)], size=16, batch=2, close=0.2, flat=0.1, seed=5)
     data.licence = "my own"
     data.setup()
     listing = "".join(f"0{i}.png {photo.stat().st_size}\n" for i, photo in enumerate(photos))
     assert data.describe() == {
         "photos": 3, "held_out": 0, "licence": "my own", "hash": hashlib.sha256(listing.encode()).hexdigest(),
-        "size": 16, "batch": 2, "flat": 0.1, "seed": 5,
+        "size": 16, "batch": 2, "close": 0.2, "flat": 0.1, "seed": 5,
     }  # fmt: skip

@@ -55,7 +55,8 @@ class HeldOutPhotos(Dataset[Tensor]):
 class PhotoData(pl.LightningDataModule):
     """Any folders of photos as training batches, float (N, 3, size, size) in [0, 1].
 
-    The batch of step t is a pure function of the seed and t. Up to ``validation`` photos, a tenth of them at most, are
+    The batch of step t is a pure function of the seed and t; several processes share the batches of one process that
+    takes as many pictures a step as all of them. Up to ``validation`` photos, a tenth of them at most, are
     chosen by their file names and never trained on; where that leaves no good one (as with fewer than ten photos), four
     that are trained on serve for previews.
 
@@ -64,6 +65,7 @@ class PhotoData(pl.LightningDataModule):
         size: height and width of a training picture, in pixels.
         batch: pictures a step.
         seed: of order, crops and mirroring.
+        close: share of close crops: details at full size or enlarged, as in pictures of many more pixels.
         flat: share of flat and slowly varying pictures among them.
         validation: photos to hold out.
         megabytes: memory for decoded photos.
@@ -79,20 +81,22 @@ class PhotoData(pl.LightningDataModule):
         size: int = 256,
         batch: int = 4,
         seed: int = 0,
-        flat: float = 0.03,
+        close: float = 0.25,
+        flat: float = 0.05,
         validation: int = 16,
         megabytes: int = 1024,
     ) -> None:
         super().__init__()
         if size < SMALLEST or size % 16:
             raise WrongCall(f"size: got {size}, expected a multiple of 16 pixels from {SMALLEST} up")
-        if batch < 1 or not 0 <= flat < 1 or validation < 0 or megabytes < 0:
+        if batch < 1 or min(close, flat) < 0 or close + flat > 1 or validation < 0 or megabytes < 0:
             raise WrongCall(
-                f"PhotoData: got batch {batch}, flat {flat}, validation {validation}, megabytes {megabytes}; "
-                "expected batch >= 1, 0 <= flat < 1, validation >= 0, megabytes >= 0"
+                f"PhotoData: got batch {batch}, close {close}, flat {flat}, validation {validation}, megabytes "
+                f"{megabytes}; expected batch >= 1, close and flat from 0 up and at most 1 together, validation >= 0, "
+                "megabytes >= 0"
             )
         self.folders = photos
-        self.size, self.batch, self.seed, self.flat = size, batch, seed, flat
+        self.size, self.batch, self.seed, self.close, self.flat = size, batch, seed, close, flat
         self.validation, self.megabytes = validation, megabytes
         self.licence = ""
         self.first_step = 0
@@ -112,7 +116,16 @@ class PhotoData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches from the step where the run stands."""
         batches = PhotoBatches(
-            self.train_photos, self.size, self.batch, self.seed, ENDLESS, flat=self.flat, megabytes=self.megabytes
+            self.train_photos,
+            self.size,
+            self.batch,
+            self.seed,
+            ENDLESS,
+            close=self.close,
+            flat=self.flat,
+            megabytes=self.megabytes,
+            rank=0 if self.trainer is None else self.trainer.global_rank,
+            world=1 if self.trainer is None else self.trainer.world_size,
         )
         return DataLoader(batches, batch_size=None, sampler=_From(self.first_step))
 
@@ -143,6 +156,7 @@ class PhotoData(pl.LightningDataModule):
             "hash": hashlib.sha256(listing.encode()).hexdigest(),
             "size": self.size,
             "batch": self.batch,
+            "close": self.close,
             "flat": self.flat,
             "seed": self.seed,
         }

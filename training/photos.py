@@ -22,8 +22,8 @@ from impasto.images import IMAGE_SUFFIXES, read_rgb
 LARGEST_SIDE = 1024
 """Photos are shrunk to this short side, in pixels, before they are kept in memory."""
 
-SMALLEST_CROP = 0.75
-"""Side of the smallest crop as a share of the training size: such crops are enlarged."""
+CLOSEST = 0.25
+"""Side of the smallest close crop as a share of the training size: such crops are enlarged."""
 
 logger = logging.getLogger(__name__)
 
@@ -104,16 +104,16 @@ def centre_crop(rgb: Rgb, size: int) -> Rgb:
     return np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def random_crop(rgb: Rgb, size: int, random: np.random.Generator) -> Rgb:
+def random_crop(rgb: Rgb, size: int, random: np.random.Generator, close: bool = False) -> Rgb:
     """A square of the picture, resized to (size, size, 3) and mirrored half the time.
 
-    Its side is drawn log-uniformly from three quarters of ``size`` to the short side, so a large photo is seen from
-    close up and from afar.
+    Its side is drawn log-uniformly: from ``size`` to the short side, or, ``close``, from a quarter of ``size`` to
+    ``size``, which shows a detail at full size or enlarged, as in a picture of many more pixels.
     """
     height, width = rgb.shape[:2]
     longest = min(height, width)
-    shortest = min(SMALLEST_CROP * size, longest)
-    side = math.exp(random.uniform(math.log(shortest), math.log(longest)))
+    low, high = (CLOSEST * size, size) if close else (size, longest)
+    side = math.exp(random.uniform(math.log(min(low, longest)), math.log(min(high, longest))))
     left, top = random.uniform(0, width - side), random.uniform(0, height - side)
     box = (left, top, left + side, top + side)
     crop = np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
@@ -143,15 +143,30 @@ class PhotoBatches(Dataset[Tensor]):
         batch: pictures in a batch.
         seed: of everything random here.
         length: number of batches.
+        close: share of the pictures that are close crops.
         flat: share of the pictures that are flat or slowly varying instead (`flat_picture`).
         megabytes: memory for decoded photos.
+        rank: which of several processes this is: their batches of a step follow one another in one sequence.
+        world: how many there are.
     """
 
     def __init__(
-        self, photos: Sequence[Path], size: int, batch: int, seed: int, length: int, flat: float, megabytes: int
+        self,
+        photos: Sequence[Path],
+        size: int,
+        batch: int,
+        seed: int,
+        length: int,
+        close: float,
+        flat: float,
+        megabytes: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.photos = list(photos)
-        self.size, self.batch, self.seed, self.length, self.flat = size, batch, seed, length, flat
+        self.size, self.batch, self.seed, self.length = size, batch, seed, length
+        self.close, self.flat = close, flat
+        self.rank, self.world = rank, world
         self.cache = PhotoCache(megabytes)
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
@@ -161,13 +176,15 @@ class PhotoBatches(Dataset[Tensor]):
     def __getitem__(self, step: int) -> Tensor:
         if not 0 <= step < self.length:
             raise IndexError(step)
-        return to_tensor(np.stack([self._item(step * self.batch + i) for i in range(self.batch)]))
+        first = (step * self.world + self.rank) * self.batch
+        return to_tensor(np.stack([self._item(first + i) for i in range(self.batch)]))
 
     def _item(self, index: int) -> Rgb:
         random = np.random.default_rng((self.seed, 1, index))
-        if random.random() < self.flat:
+        kind = random.random()
+        if kind < self.flat:
             return flat_picture(self.size, random)
-        return random_crop(self._photo(index), self.size, random)
+        return random_crop(self._photo(index), self.size, random, close=kind < self.flat + self.close)
 
     def _photo(self, index: int) -> Rgb:
         for later in range(len(self.photos)):
