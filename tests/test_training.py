@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ from impasto.training.export import load_network, select_styles
 from impasto.training.module import style_name
 from impasto.training.recipe import FOLDER, read_recipe
 from impasto.training.record import source_commit
-from impasto.training.train import _length, _seed, add_style, fit, train
+from impasto.training.train import _seed, add_style, fit, run_length, train
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -210,11 +211,11 @@ def test_the_loss_falls(world: Path, tmp_path: Path) -> None:
 def test_the_average_of_the_weights_by_hand(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     latest: list[Tensor] = []
     module, data = make(world, average=0.3)
-    start = module.net.painter.stem.weight.detach().clone()
+    start = module.net.painter.stem[0].conv.weight.detach().clone()
     batch_end = StyleTransfer.on_train_batch_end
 
     def note(self: StyleTransfer, *args: Any) -> None:
-        latest.append(self.net.painter.stem.weight.detach().clone())
+        latest.append(self.net.painter.stem[0].conv.weight.detach().clone())
         batch_end(self, *args)
 
     monkeypatch.setattr(StyleTransfer, "on_train_batch_end", note)
@@ -223,7 +224,7 @@ def test_the_average_of_the_weights_by_hand(world: Path, tmp_path: Path, monkeyp
     expected = start
     for decay, weights in zip((2 / 11, 0.25, 0.3), latest, strict=True):
         expected = decay * expected + (1 - decay) * weights
-    torch.testing.assert_close(module.averaged.painter.stem.weight, expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(module.averaged.painter.stem[0].conv.weight, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine(
@@ -252,14 +253,16 @@ def test_the_styles_of_a_batch_are_drawn_from_seed_and_step(world: Path, monkeyp
     module = StyleTransfer([str(world / "sea.png"), str(world / "Red Waves.png")], sizes=SIZES, seed=7, **LAYERS)
     seen: list[tuple[list[int], float]] = []
 
-    def note(net: TransformerNet, photos: Tensor, styles: Tensor, strength: float = 1.0) -> Any:
+    def note(painted: Tensor, photos: Tensor, styles: Tensor, strength: float) -> Any:
         seen.append((styles.tolist(), strength))
         return LossTerms({"tv": photos.sum()}, {"tv": 1.0})
 
-    monkeypatch.setattr(module, "terms", note)
+    monkeypatch.setattr(module, "_paint", lambda net, photos, styles, strength: photos)
+    monkeypatch.setattr(module, "_judge", note)
     monkeypatch.setattr(module, "log", lambda *args: None)
     monkeypatch.setattr(module, "log_dict", lambda *args: None)
     photos = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(StyleTransfer, "trainer", SimpleNamespace(global_rank=0, world_size=1))
     for step in [*range(40), 5]:
         monkeypatch.setattr(StyleTransfer, "global_step", step)
         module.training_step(photos, 0)
@@ -337,19 +340,19 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
 def test_a_checkpoint_on_the_way_holds_the_average_of_its_step(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("impasto.training.train.CHECKPOINT_MINUTES", 0.0)  # one a step
+    monkeypatch.setattr("impasto.training.callbacks.CHECKPOINT_MINUTES", 0.0)  # one a step
     kept: dict[int, Tensor] = {}
     save = StyleTransfer.on_save_checkpoint
 
     def keep(self: StyleTransfer, checkpoint: dict[str, Any]) -> None:
-        kept.setdefault(self.global_step, checkpoint["state_dict"]["averaged.painter.stem.weight"].clone())
+        kept.setdefault(self.global_step, checkpoint["state_dict"]["averaged.painter.stem.0.conv.weight"].clone())
         save(self, checkpoint)
 
     monkeypatch.setattr(StyleTransfer, "on_save_checkpoint", keep)
     module, data = make(world)
     fit(module, data, tmp_path / "run", steps=3, trainer=TRAINER)
     assert sorted(kept) == [1, 2, 3]
-    assert torch.equal(kept[3], module.averaged.painter.stem.weight)
+    assert torch.equal(kept[3], module.averaged.painter.stem[0].conv.weight)
 
 
 def test_a_run_by_minutes_stops_on_time_and_counts_on(world: Path, tmp_path: Path) -> None:
@@ -585,12 +588,12 @@ def test_a_run_has_steps_or_minutes(world: Path, tmp_path: Path) -> None:
 
 def test_the_length_is_the_calls_else_the_recipes() -> None:
     recipe = {"model": {"minutes": 7.0}, "trainer": {"max_steps": 50}}
-    assert _length(3, None, recipe) == (3, None)
-    assert _length(None, 2.0, recipe) == (None, 2.0)
-    assert _length(None, None, recipe) == (None, 7.0)
-    assert _length(None, None, {"model": {}, "trainer": {"max_steps": 50}}) == (50, None)
+    assert run_length(3, None, recipe) == (3, None)
+    assert run_length(None, 2.0, recipe) == (None, 2.0)
+    assert run_length(None, None, recipe) == (None, 7.0)
+    assert run_length(None, None, {"model": {}, "trainer": {"max_steps": 50}}) == (50, None)
     with pytest.raises(WrongCall, match="length of the run: got -1"):
-        _length(None, None, {"model": {}, "trainer": {"max_steps": -1}})
+        run_length(None, None, {"model": {}, "trainer": {"max_steps": -1}})
     assert _seed(None, {"seed_everything": 5}) == 5 and _seed(0, {"seed_everything": 5}) == 0
 
 
@@ -665,7 +668,7 @@ def test_a_packaged_recipe_is_valid_and_repeats_the_defaults(path: Path) -> None
         for of, section in ((StyleTransfer, "model"), (PhotoData, "data")):
             defaults = inspect.signature(of).parameters
             assert {key: defaults[key].default for key in recipe[section]} == recipe[section]
-        from impasto.training.train import TRAINER as DEFAULTS
+        from impasto.training.run import TRAINER as DEFAULTS
 
         assert {key: DEFAULTS[key] for key in recipe["trainer"] if key != "max_steps"} == {
             key: value for key, value in recipe["trainer"].items() if key != "max_steps"
@@ -689,7 +692,7 @@ def test_the_flags_are_the_functions_arguments(command: Any, function: Callable[
     arguments = dict(inspect.signature(function).parameters)
     renamed = {"path": "checkpoint"} if function.__name__ == "export_checkpoint" else {}
     names = {renamed.get(name, name) for name in arguments}
-    assert set(flags) - facts == names - folded
+    assert set(flags) - facts - {"sweep"} == names - folded
     for name, argument in arguments.items():
         if name in folded or argument.default is inspect.Parameter.empty:
             continue
@@ -709,6 +712,7 @@ def test_the_command_hands_everything_on(monkeypatch: pytest.MonkeyPatch, world:
         {
             "style_images": ("a.jpg",), "photos": ("p", "q"), "output": "x/pack", "steps": 3, "minutes": None,
             "seed": 4, "run": None, "resume": None, "photos_licence": "free", "network": "johnson", "config": "fast",
+            "start": None,
             "styles": [Style("a", title="T", painter="P", licence="L")],
         }
     ]  # fmt: skip

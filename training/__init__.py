@@ -8,10 +8,17 @@ if TYPE_CHECKING:
     from impasto.training.export import export_pack
     from impasto.training.module import StyleTransfer
     from impasto.training.networks import TransformerNet
+    from impasto.training.sweeps import sweep
 
-__all__ = ["PhotoData", "StyleTransfer", "TransformerNet", "export_pack"]
+__all__ = ["PhotoData", "StyleTransfer", "TransformerNet", "export_pack", "sweep"]
 
-_HOMES = {"PhotoData": "data", "StyleTransfer": "module", "TransformerNet": "networks", "export_pack": "export"}
+_HOMES = {
+    "PhotoData": "data",
+    "StyleTransfer": "module",
+    "TransformerNet": "networks",
+    "export_pack": "export",
+    "sweep": "sweeps",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from impasto.training.checkpoints import WholeFiles
 from impasto.training.module import StyleTransfer
+
+CHECKPOINT_MINUTES = 2.0
+"""Minutes between two checkpoints."""
 
 FIRST_PREVIEWS = (1, 20, 50, 100, 200)
 """Steps of the early previews; later ones come by time."""
@@ -39,6 +43,8 @@ class Previews(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fetch the photos and show them."""
+        if not trainer.is_global_zero:
+            return
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]  # PhotoData is always there
         chosen = [photo for photo, _ in zip(loader, range(self.photos), strict=False)]
         self.batch = torch.cat(chosen)
@@ -60,11 +66,12 @@ class Previews(pl.Callback):
     @torch.no_grad()
     def _paint(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer) and self.batch is not None
-        photos = self.batch.to(module.device)
-        for index, name in enumerate(module.names):
-            weights = torch.zeros(len(photos), len(module.names), device=module.device)
-            weights[:, index] = 1
-            self._write(trainer, name, module.averaged(photos, weights).float().cpu())
+        with module.off_the_clock():
+            photos = self.batch.to(module.device)
+            for index, name in enumerate(module.names):
+                weights = torch.zeros(len(photos), len(module.names), device=module.device)
+                weights[:, index] = 1
+                self._write(trainer, name, module.averaged(photos, weights).float().cpu())
         self._last = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, name: str, pictures: Tensor) -> None:
@@ -86,8 +93,11 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the line."""
         assert isinstance(pl_module, StyleTransfer)
-        if trainer.log_dir is not None:
-            folder = Path(trainer.log_dir)
+        log_dir = trainer.log_dir  # for Lightning a broadcast: every process has to ask
+        if not trainer.is_global_zero:
+            return
+        if log_dir is not None:
+            folder = Path(log_dir)
             tqdm.write(f"run: {folder}; watch it: tensorboard --logdir {folder}", file=sys.stderr)
         form = "{percentage:3.0f}%|{bar:24}| {elapsed}, {remaining} left{postfix}"
         self.bar = tqdm(
@@ -99,6 +109,8 @@ class Progress(pl.Callback):
     ) -> None:
         """Move on."""
         assert isinstance(pl_module, StyleTransfer)
+        if self.bar is None:
+            return
         logged = trainer.callback_metrics
         content = sum(float(value) for name, value in logged.items() if name.startswith("train/content/"))
         style = sum(float(value) for name, value in logged.items() if name.startswith("train/style/"))
@@ -111,27 +123,56 @@ class Progress(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the line."""
-        self.bar.close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the line."""
         if self.bar is not None:
             self.bar.close()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the line."""
+        self.on_train_end(trainer, pl_module)
 
-class SaveLast(pl.Callback):
-    """A checkpoint of the run's last step, whatever was saved before it."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+class Checkpoints(pl.callbacks.Checkpoint):
+    """The run's state in ``last.ckpt``, every `CHECKPOINT_MINUTES` and when it ends; the one before is kept as well.
+
+    Args:
+        folder: where the files go.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.last = Path(folder) / "last.ckpt"
+        self._since = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """See to it that files are written whole."""
+        trainer.strategy.checkpoint_io = WholeFiles()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write when it is time, by the first process's clock."""
+        if trainer.strategy.broadcast(time.monotonic() - self._since >= 60 * CHECKPOINT_MINUTES):
+            self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write it."""
-        trainer.save_checkpoint(self.path, weights_only=False)
+        """Write what the run came to."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        with module.off_the_clock():
+            trainer.save_checkpoint(self.last, weights_only=False)
+        self._since = time.monotonic()
 
 
 class StopOnInterrupt(pl.Callback):
-    """The first Ctrl-C ends the run after the step it is in, so that it is saved; the second ends it at once."""
+    """The first Ctrl-C ends the run after the step it is in, so that it is saved; the second ends it at once.
+
+    Several processes stop after the same step, whichever of them heard it.
+    """
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -144,10 +185,16 @@ class StopOnInterrupt(pl.Callback):
 
         def stop(signum: int, frame: FrameType | None) -> None:
             self.interrupted = True
-            trainer.should_stop = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         self._before = signal.signal(signal.SIGINT, stop)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if any process was told to."""
+        self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+        trainer.should_stop = trainer.should_stop or self.interrupted
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give it back."""

@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from impasto.card import Style
 from impasto.errors import CheckpointError
 from impasto.packs import Pack
+from impasto.training.data import PhotoData
 from impasto.training.export import export_pack
+from impasto.training.module import StyleTransfer
 from impasto.training.networks import TransformerNet
+
+PREVIOUS = "previous.ckpt"
+"""The checkpoint before the last one, in the same folder."""
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints written whole or not at all, whenever the process or the machine stops.
+
+    The bytes are on the disk under another name before the file takes its own, and the file that had it is kept as
+    `PREVIOUS`. (Lightning's own way writes to the system's folder for temporary files and moves the file from there:
+    that is a copy in place where the two are on different disks, and nothing waits for the disk.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; a call that is stopped leaves at most files whose names begin with a dot."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.is_file():
+            kept = path.with_name(f".{PREVIOUS}.part")
+            shutil.copyfile(path, kept)
+            os.replace(kept, path.with_name(PREVIOUS))
+        os.replace(part, path)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """A Lightning checkpoint of `StyleTransfer`, read without running any code that might stand in it.
 
     Raises:
-        CheckpointError: if the file is missing or is not such a checkpoint.
+        CheckpointError: if the file is missing, damaged or not such a checkpoint; names a good one in the same folder.
     """
-    if not Path(path).is_file():
+    try:
+        return _read(Path(path))
+    except CheckpointError as error:
+        for other in sorted(Path(path).parent.glob("*.ckpt"), key=os.path.getmtime, reverse=True):
+            try:
+                step = _read(other)["global_step"]
+            except CheckpointError:
+                continue
+            raise CheckpointError(f"{error}; a good one is {other}, of step {step}") from error
+        raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The checkpoint, or an error that speaks of this file alone."""
+    if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: expected a file such as runs/NAME/checkpoints/last.ckpt")
+    if _is_damaged(path):
+        raise CheckpointError(f"{path} is damaged: part of it is missing or has changed since it was written")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         for part in ("state_dict", "record", "quality"):
@@ -39,6 +88,64 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of impasto: {reason}") from error
     found: dict[str, Any] = checkpoint
     return found
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file of torch, which is a zip archive, is cut short or fails its own checksums: torch reads on then."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except Exception:  # a dozen types for headers that make no sense
+        return True
+
+
+def check_resume(path: str | Path, module: StyleTransfer, data: PhotoData, processes: int = 1) -> None:
+    """Refuse a checkpoint from which the run cannot go on exactly: another network, seed, size, or other photos.
+
+    The length of the run may be another, and so may the weights of the loss, the rate and the precision.
+
+    Args:
+        path: the checkpoint.
+        module: what is to be trained on.
+        data: on what.
+        processes: how many train together; each takes ``data.batch`` pictures a step.
+
+    Raises:
+        CheckpointError: saying what differs.
+        PictureError: if there is no photo.
+    """
+    checkpoint = load_checkpoint(path)
+    found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+    if found != {key: tuple(value.shape) for key, value in module.state_dict().items()}:
+        settings = checkpoint["hyper_parameters"]
+        raise CheckpointError(
+            f"{path} is of a network {settings['network']!r} with {len(settings['style_images'])} styles, expected "
+            f"one of the run's shape: {module.hparams['network']!r} with {len(module.names)} styles"
+        )
+    data.setup("fit")
+    record = checkpoint["record"]
+    then = _sequence(record["seed"], record["data"], record.get("processes", 1))
+    now = _sequence(module.seed, data.describe(), processes)
+    differ = [f"{what} {then[what]}, now {now[what]}" for what in now if then[what] != now[what]]
+    if differ:
+        raise CheckpointError(
+            f"{path} cannot be gone on from exactly: it is of a run with {'; '.join(differ)}; "
+            "give it the same, or train anew without --resume"
+        )
+
+
+def _sequence(seed: int, data: dict[str, Any], processes: int) -> dict[str, Any]:
+    """What decides which pictures come at which step."""
+    return {
+        "seed": seed,
+        "the photos' seed": data["seed"],
+        "photos": f"{data['photos']} (hash {data['hash'][:8]})",
+        "size": data["size"],
+        "pictures a step": data["batch"] * processes,
+    }
 
 
 def export_checkpoint(path: str | Path, output: str | Path, *, name: str | None = None) -> Pack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from impasto.errors import WrongCall
 from impasto.packs import Pack, find_pack
 from impasto.training.checkpoints import export_checkpoint
 from impasto.training.module import style_name
+from impasto.training.sweeps import SHEET, parse_sweep, validation_terms
+from impasto.training.sweeps import sweep as sweep_setting
 from impasto.training.train import add_style as add_style_to_pack
 from impasto.training.train import train as train_pack
 
@@ -68,9 +71,28 @@ def _report(pack: Pack) -> None:
 @_run_options
 @click.option("--network", help="fast or johnson; by default the recipe's.")
 @click.option("--config", metavar="RECIPE", default="fast", show_default=True, help="Recipe: a file, or fast, johnson.")
-def train(**options: Any) -> None:
-    """Train a style pack from paintings: one network, one style a painting."""
-    _report(train_pack(**_arguments(options)))
+@click.option("--start", metavar="PACK", help="Pack to begin from.  [default: random weights]")
+@click.option(
+    "--sweep", metavar="TERM=A,B,...", help="Short runs with several values of one setting, such as style=4,8,16."
+)
+def train(sweep: str | None, **options: Any) -> None:
+    """Train a style pack from paintings: one network, one style a painting.
+
+    With --sweep: a folder of packs, one a value, and sheet.png to compare them. TERM is style or content (every layer's
+    weight), style/relu4_3 and so on (one layer's), tv, steady, rate or style_size.
+    """
+    arguments = _arguments(options)
+    if sweep is None:
+        _report(train_pack(**arguments))
+        return
+    if arguments.pop("resume") is not None:
+        raise WrongCall("--resume: not with --sweep, which goes on by itself; give the same command again")
+    term, values = parse_sweep(sweep)
+    packs = sweep_setting(**arguments, term=term, values=values)
+    for label, pack in packs.items():
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in validation_terms(pack).items())
+        click.echo(f"{label}: {terms}; {pack.path}", err=True)
+    click.echo(f"side by side: {Path(arguments['output']) / SHEET}", err=True)
 
 
 @click.command("add-style")

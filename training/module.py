@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,19 @@ from impasto.card import Style, snake_case
 from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
+from impasto.packs import find_pack
+from impasto.training.export import WEIGHTS, load_network, select_styles
 from impasto.training.networks import TransformerNet
 from impasto.training.photos import to_tensor
 from impasto.training.record import describe_run, source_commit
+from impasto.training.steadiness import look_through, random_window, steadiness
 
 CONTENT = {"relu3_3": 1.0}
 STYLE = {"relu1_2": 4.0, "relu2_2": 4.0, "relu3_3": 4.0, "relu4_3": 4.0}
+
+OUTPUT_SHARE = 0.02
+"""Share of the learning rate that the output convolution gets: no normalisation follows it, so Adam's steps of one size
+for each of its hundreds of taps add up to whole levels of brightness, and a run begins with a hundred lost steps."""
 
 MIRRORED = 8
 """Pixels by which pictures are continued before the loss network sees them."""
@@ -57,6 +65,7 @@ class StyleTransfer(pl.LightningModule):
         content: weight of each content layer.
         style: weight of each style layer.
         tv: weight of the total variation.
+        steady: weight of `steadiness`; 0 leaves it, and the second painting that it asks for, out.
         convention: what the weights mean; see `impasto.losses.CONVENTIONS`.
         style_size: short side to which larger paintings are shrunk, in pixels.
         rate: learning rate at its highest.
@@ -66,10 +75,13 @@ class StyleTransfer(pl.LightningModule):
         seed: of the draw of styles and strengths.
         styles: for the pack's card, what is known of each style: name, title, painter, year, source, licence.
         sizes: of the network, see `TransformerNet`.
+        start: a pack, by name or folder, whose weights the run begins with instead of random ones; every style's row
+            with the mean of the pack's. Of the same network and sizes.
         rows_only: train the rows of the styles and nothing else.
 
     Raises:
-        ValueError: for no style, two of one name, or numbers out of range.
+        ValueError: for no style, two of one name, numbers out of range, or a start of another shape.
+        PackError: for a start that is no pack, or a damaged one.
     """
 
     def __init__(
@@ -79,6 +91,7 @@ class StyleTransfer(pl.LightningModule):
         content: Mapping[str, float] = CONTENT,
         style: Mapping[str, float] = STYLE,
         tv: float = 1.0,
+        steady: float = 0.5,
         convention: str = "relative",
         style_size: int = 512,
         rate: float = 4e-3,
@@ -88,6 +101,7 @@ class StyleTransfer(pl.LightningModule):
         seed: int = 0,
         styles: list[dict[str, str]] | None = None,
         sizes: Mapping[str, int] | None = None,
+        start: str | None = None,
         rows_only: bool = False,
     ) -> None:
         super().__init__()
@@ -107,21 +121,42 @@ class StyleTransfer(pl.LightningModule):
         self.save_hyperparameters()
         self.style_images, self.style_size = style_images, style_size
         self.content, self.style, self.tv, self.convention = content, style, tv, convention
+        self.steady = steady
         self.rate, self.warm_up, self.average, self.minutes = rate, warm_up, average, minutes
         self.seed, self.rows_only = seed, rows_only
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        if rows_only:  # before several processes look for what they have to exchange
+            self.net.requires_grad_(False)
+            for row in self.net.rows:
+                row.requires_grad_(True)
+        self.started_from: dict[str, str] = {}
+        if start is not None:
+            pack, _ = find_pack(start)
+            self.start_from(load_network(pack), f"the pack {pack.card.name}")
+            self.started_from = {"pack": pack.card.name, "weights": pack.card.files[WEIGHTS]}
         self.elapsed = 0.0
+        self.rate_factor = 1.0
         self.commit = ""
         self.quality: dict[str, Any] = {}
         self.loss: PerceptualLoss | None = None
-        self.goals: dict[str, Tensor] = {}
-        self._since = 0.0
+        self._since: float | None = None
+        self._counted = 0.0
 
-    def start_from(self, net: TransformerNet) -> None:
-        """Begin with another network's weights (same shape) instead of random ones."""
-        self.net.load_state_dict(net.state_dict())
-        self.averaged.load_state_dict(net.state_dict())
+    def start_from(self, trunk: TransformerNet, name: str = "the network") -> None:
+        """Begin with another network's weights instead of random ones, every style's row with the mean of its rows.
+
+        Raises:
+            ValueError: for a network of another shape.
+        """
+        if (trunk.network, trunk.sizes) != (self.net.network, self.net.sizes):
+            raise WrongCall(
+                f"start: {name} is {trunk.network!r} with {trunk.sizes}, expected the shape of the run: "
+                f"{self.net.network!r} with {self.net.sizes}"
+            )
+        mean = torch.full((self.net.styles, trunk.styles), 1 / trunk.styles)
+        for net in (self.net, self.averaged):
+            net.load_state_dict(select_styles(trunk, mean).state_dict())
 
     def setup(self, stage: str) -> None:
         """Load the loss network and measure the paintings, once; note the source that does it, which may change."""
@@ -130,7 +165,13 @@ class StyleTransfer(pl.LightningModule):
             features = VGGFeatures().to(self.device)
             self.loss = PerceptualLoss(features, self.content, self.style, self.tv, self.convention)
             found = [self.loss.style_targets(self._painting(path)) for path in self.style_images]
-            self.goals = {layer: torch.cat([goals[layer] for goals in found]) for layer in self.style}
+            for layer in self.style:  # as buffers, which follow the module to its device
+                self.register_buffer(f"goal_{layer}", torch.cat([goals[layer] for goals in found]), persistent=False)
+
+    @property
+    def goals(self) -> dict[str, Tensor]:
+        """The paintings' Gram matrices by style layer, (styles, C, C); there from `setup` on."""
+        return {layer: self.get_buffer(f"goal_{layer}") for layer in self.style}
 
     def _painting(self, path: str) -> Tensor:
         return to_tensor(read_rgb(path, short_side=self.style_size))[None].to(self.device)
@@ -143,52 +184,85 @@ class StyleTransfer(pl.LightningModule):
         return min(self.global_step / self.trainer.max_steps, 1.0) if self.trainer.max_steps > 0 else 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over all weights, or over the styles' rows."""
-        if self.rows_only:
-            self.net.requires_grad_(False)
-            for row in self.net.rows:
-                row.requires_grad_(True)
-        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.rate)
+        """Adam over all weights, or over the styles' rows; the output convolution at a share of the rate."""
+        output = set(self.net.painter.output.parameters())
+        groups: dict[float, list[torch.nn.Parameter]] = {1.0: [], OUTPUT_SHARE: []}
+        for parameter in self.net.parameters():
+            if parameter.requires_grad:
+                groups[OUTPUT_SHARE if parameter in output else 1.0].append(parameter)
+        return torch.optim.Adam(
+            [{"params": group, "share": share} for share, group in groups.items() if group], lr=self.rate
+        )
 
     def on_train_start(self) -> None:
         """Start the clock."""
-        self._since = time.monotonic()
+        self._since, self._counted = time.monotonic(), self.elapsed
 
     def on_validation_end(self) -> None:
         """Leave validation out of the training time."""
         self._since = time.monotonic()
 
+    @contextmanager
+    def off_the_clock(self) -> Iterator[None]:
+        """Leave what happens inside out of the training time."""
+        self._count()
+        yield
+        self._since = time.monotonic()
+
+    def _count(self) -> None:
+        """Add the time since the clock was last read."""
+        now = time.monotonic()
+        self.elapsed += 0.0 if self._since is None else now - self._since
+        self._since = now
+
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
-        """Set the rate: a short warm-up, then a cosine down to a hundredth."""
+        """Set the rate: a short warm-up, then a cosine down to a hundredth; `Guard` may have lowered it."""
         warm = min(1.0, (self.global_step + 1) / self.warm_up)
-        rate = self.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
+        rate = self.rate_factor * self.rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]  # one optimiser
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.log("rate", rate)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One step on photos (N, 3, H, W)."""
         random = np.random.default_rng((self.seed, 2, self.global_step))
-        indices = random.integers(len(self.names), size=len(batch))
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        indices = random.integers(len(self.names), size=(world, len(batch)))[rank]  # of the batch of all processes
         strength = random.uniform() if random.random() < 0.25 else 1.0
-        terms = self.terms(self.net, batch, torch.from_numpy(indices), strength)
+        styles = torch.from_numpy(indices).to(batch.device)
+        painted = self._paint(self.net, batch, styles, strength)
+        terms = self._judge(painted, batch, styles, strength)
+        raw, weighted, total = dict(terms.raw), terms.weighted, terms.total
+        if self.steady:
+            window = random_window(random)
+            again = self._paint(self.net, look_through(batch, window), styles, strength)
+            raw["steady"] = steadiness(painted, again, window)
+            weighted["steady"] = self.steady * raw["steady"]
+            total = total + weighted["steady"]
         if strength == 1:
-            self.log_dict({f"train/{name}": value.detach() for name, value in terms.raw.items()})
-            self.log_dict({f"weighted/{name}": value.detach() for name, value in terms.weighted.items()})
-            self.log("train/total", terms.total.detach())
-        return terms.total
+            self.log_dict({f"train/{name}": value.detach() for name, value in raw.items()})
+            self.log_dict({f"weighted/{name}": value.detach() for name, value in weighted.items()})
+            self.log("train/total", total.detach())
+        return total
 
-    def terms(self, net: TransformerNet, photos: Tensor, styles: Tensor, strength: float = 1.0) -> LossTerms:
-        """The loss of a network's paintings of photos (N, 3, H, W) in styles given by index (N,)."""
-        assert self.loss is not None  # Lightning calls setup first
+    def _paint(self, net: TransformerNet, photos: Tensor, styles: Tensor, strength: float) -> Tensor:
+        """Paintings of photos (N, 3, H, W) in styles given by index (N,)."""
         photos = photos.contiguous(memory_format=torch.channels_last)
-        styles = styles.to(photos.device)
         weights = torch.nn.functional.one_hot(styles, len(self.names)).to(photos.dtype)
-        painted = net(photos, weights, photos.new_full((len(photos),), strength))
+        painted: Tensor = net(photos, weights, photos.new_full((len(photos),), strength))
+        return painted
+
+    def _judge(self, painted: Tensor, photos: Tensor, styles: Tensor, strength: float) -> LossTerms:
+        """The loss of paintings of photos."""
+        assert self.loss is not None  # Lightning calls setup first
         goals = {layer: goal[styles] for layer, goal in self.goals.items()}
         terms: LossTerms = self.loss(_mirror(painted), self.loss.content_targets(_mirror(photos)), goals, strength)
         return terms
+
+    def terms(self, net: TransformerNet, photos: Tensor, styles: Tensor, strength: float = 1.0) -> LossTerms:
+        """The loss of a network's paintings of photos (N, 3, H, W) in styles given by index (N,)."""
+        styles = styles.to(photos.device)
+        return self._judge(self._paint(net, photos, styles, strength), photos, styles, strength)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -203,11 +277,11 @@ class StyleTransfer(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         """Count the time, stop when it is up."""
-        now = time.monotonic()
-        seconds = now - self._since
-        self.elapsed += seconds
-        self._since = now
-        self.log("pictures_per_second", len(batch) / seconds)
+        self._count()
+        self.elapsed = self.trainer.strategy.broadcast(self.elapsed)  # so that all processes end at the same step
+        seconds = self.elapsed - self._counted
+        self._counted = self.elapsed
+        self.log("pictures_per_second", len(batch) * self.trainer.world_size / seconds)
         if self.minutes is not None and self.progress >= 1:
             self.trainer.should_stop = True
 
@@ -231,11 +305,13 @@ class StyleTransfer(pl.LightningModule):
         self.quality = self.trainer.datamodule.judged_on() | terms  # type: ignore[attr-defined]  # PhotoData
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the elapsed training time, and what the card will say of the run."""
+        """Keep the elapsed training time, the rate's factor, and what the card will say of the run."""
         checkpoint["elapsed"] = self.elapsed
+        checkpoint["rate_factor"] = self.rate_factor
         checkpoint["record"] = describe_run(self)
         checkpoint["quality"] = self.quality
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the elapsed training time."""
+        """Go on from the elapsed training time and the rate's factor."""
         self.elapsed = float(checkpoint["elapsed"])
+        self.rate_factor = float(checkpoint.get("rate_factor", 1.0))

@@ -22,7 +22,9 @@ TRAINER_KEYS = {
     "gradient_clip_val": "float | None",
     "log_every_n_steps": "int",
     "max_steps": "int",
+    "num_nodes": "int",
     "precision": "",
+    "strategy": "str",
     "val_check_interval": "",
 }
 """What a recipe may say to Lightning's Trainer, and of what kind it is; "" is left to Lightning."""

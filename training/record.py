@@ -24,7 +24,7 @@ def describe_run(module: Any) -> dict[str, Any]:
         module: a `StyleTransfer` with its trainer attached.
     """
     trainer = module.trainer
-    config = {key: value for key, value in module.hparams.items() if key not in ("style_images", "styles")}
+    config = {key: value for key, value in module.hparams.items() if key not in ("style_images", "styles", "start")}
     paintings = [
         {"file": Path(path).name, "sha256": sha256_of(path) if Path(path).is_file() else ""}
         for path in module.style_images
@@ -32,9 +32,11 @@ def describe_run(module: Any) -> dict[str, Any]:
     data = trainer.datamodule.describe() if trainer.datamodule is not None else {}
     return {
         "config": config | {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val},
+        "start": module.started_from,
         "paintings": paintings,
         "data": data,
         "seed": module.seed,
+        "processes": trainer.world_size,
         "steps": trainer.global_step,
         "pictures": trainer.global_step * data.get("batch", 0) * trainer.world_size,
         "seconds": round(module.elapsed, 1),

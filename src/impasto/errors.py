@@ -40,6 +40,10 @@ class ExportError(ImpastoError, RuntimeError):
     """An exported network that does not do what the trained one does."""
 
 
+class Diverged(ImpastoError, ArithmeticError):
+    """A training run whose loss is not a finite number, again after it went back to its last good state."""
+
+
 class Interrupted(ImpastoError):
     """Long work that was stopped by Ctrl-C; says where to go on from."""
 
