@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from impasto.errors import require
+
+if TYPE_CHECKING:
+    from impasto.benchmarks.variants import Comparison
 
 
 @click.group()
@@ -49,3 +57,119 @@ def speed_command(
             f"{row.pack:24}{row.network:10}{row.size:6}{row.fastest:12.1f}{row.median:12.1f}{row.per_megapixel:14.1f}"
         )
     click.echo(f"computed by: {rows[0].provider}")
+
+
+@bench.command("training")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each.")
+@click.option("--steps", type=click.IntRange(min=1), default=2, show_default=True, help="Counted steps of a turn.")
+@click.option("--size", default=256, show_default=True, help="Height and width of a picture, in pixels.")
+@click.option("--batch", default=4, show_default=True, help="Pictures a step.")
+@click.option("--style-image", metavar="FILE", help="The painting.  [default: made up]")
+@click.option("--photos", metavar="DIR", multiple=True, help="Photos to train on; repeatable.  [default: made up]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows for programs.")
+def training_command(threads: int | None, as_json: bool, **options: Any) -> None:
+    """Time the training steps of `johnson` and `fast` beside those of the well-known PyTorch example, in turns."""
+    module = require("impasto.benchmarks.training", purpose="impasto bench training", extra="train")
+    if threads is not None:
+        require("torch", purpose="impasto bench training", extra="train").set_num_threads(threads)
+    with click.progressbar(length=100, label="Timing", file=sys.stderr) as bar:
+        rows = module.training_speed(**options, progress=lambda done, total: bar.update(100 * done // total - bar.pos))
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    click.echo(f"{'training':12}{'best/s':>10}{'median/s':>10}{'times reference':>17}")
+    for row in rows:
+        click.echo(f"{row.name:12}{row.best:10.2f}{row.median:10.2f}{row.ratio:17.2f}")
+    click.echo(f"pictures per second on {rows[0].device}")
+
+
+def _comparison_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of the commands that train variants."""
+    options = [
+        click.option("--style-image", metavar="FILE", required=True, help="The painting."),
+        click.option("--photos", metavar="DIR", multiple=True, required=True, help="Photos to train on; repeatable."),
+        click.option("--validation", metavar="DIR", required=True, help="Photos to judge on, never trained on."),
+        click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="Of each training."),
+        click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Of all results."),
+        click.option("--config", metavar="RECIPE", default="fast", show_default=True, help="What the variants change."),
+        click.option("--variants", "names", metavar="A,B", default="", help="Only these.  [default: all]"),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of training and judging."),
+        click.option("--json", "as_json", is_flag=True, help="Print the results for programs."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _compare(room: str, names: str, **settings: Any) -> Comparison:
+    """Train and judge the variants of a room, or those named."""
+    module = require(f"impasto.benchmarks.{room}", purpose=f"impasto bench {room}", extra="bench")
+    from impasto.benchmarks.variants import Comparison
+
+    if settings["threads"] is not None:
+        require("torch", purpose=f"impasto bench {room}", extra="bench").set_num_threads(settings["threads"])
+    comparison = Comparison(module.VARIANTS, **settings)
+    comparison.run([name for name in names.split(",") if name], log=lambda line: click.echo(line, err=True))
+    return comparison
+
+
+def _report(comparison: Comparison, milliseconds: dict[str, float], as_json: bool) -> None:
+    """Write ``table.md`` and print what all results say, those of other calls included."""
+    from impasto.benchmarks.variants import table
+    from impasto.formats import write_atomically
+
+    results = comparison.results()
+    text = table(results, milliseconds)
+    write_atomically(comparison.output / "table.md", text.encode())
+    if as_json:
+        click.echo(json.dumps({"results": [asdict(row) for row in results], "milliseconds": milliseconds}, indent=2))
+    else:
+        click.echo(text, nl=False)
+    click.echo(f"in {comparison.output}: table.md and more", err=True)
+
+
+@bench.command()
+@_comparison_options
+def ingredients(as_json: bool, **options: Any) -> None:
+    """Train `fast` with and without each ingredient of the training mix; leaves a table and pictures side by side.
+
+    The same command goes on after a Ctrl-C. Several may run at once with different --variants.
+    """
+    comparison = _compare("ingredients", **options)
+    from impasto.benchmarks.ingredients import side_by_side
+    from impasto.benchmarks.judge import choose_photos
+    from impasto.images import picture_from_pil, write_picture
+
+    packs = [comparison.pack(result.name) for result in comparison.results()]
+    sheet = side_by_side(choose_photos(comparison.validation)[:4], packs)
+    write_picture(picture_from_pil(sheet), comparison.output / "side_by_side.jpg", quality=92)
+    _report(comparison, {}, as_json)
+
+
+@bench.command()
+@_comparison_options
+@click.option("--times/--no-times", default=True, help="Time the networks; not while something else runs.")
+def shapes(as_json: bool, times: bool, **options: Any) -> None:
+    """Train networks of other shapes; leaves a table and a plot of the objective against the time.
+
+    The same command goes on after a Ctrl-C. Several may run at once with different --variants, --threads 1 and
+    --no-times; the last one, alone, takes the times of all.
+    """
+    comparison = _compare("shapes", **options)
+    from impasto.benchmarks.shapes import kept_times, milliseconds, plot
+    from impasto.formats import write_atomically
+
+    results = comparison.results()
+    found = kept_times(comparison.output)
+    if times:
+        with click.progressbar(length=100, label="Timing", file=sys.stderr) as bar:
+            found = milliseconds(
+                [comparison.pack(result.name) for result in results],
+                progress=lambda done, total: bar.update(100 * done // total - bar.pos),
+            )
+        write_atomically(comparison.output / "times.json", json.dumps(found, indent=2).encode())
+    if found:
+        plot(results, found, comparison.output / "shapes.png")
+    _report(comparison, found, as_json)

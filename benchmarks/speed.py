@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -68,25 +69,44 @@ def speed(
         )
     stylizers = [Stylizer(name, provider=provider, threads=threads) for name in names]
     random = np.random.default_rng(0)
-    total, rows = len(sizes) * repeats, []
+    rows = []
     for index, size in enumerate(sizes):
         picture = random.integers(0, 256, (1, size, size, 3), np.uint8)
-        times: list[list[float]] = [[] for _ in stylizers]
-        for repeat in range(-1, repeats):
-            for stylizer, taken in zip(stylizers, times, strict=True):
-                milliseconds = _time(stylizer, picture)
-                taken += [milliseconds] if repeat >= 0 else []
-            if progress is not None:
-                progress(index * repeats + repeat + 1, total)
+        jobs = [partial(_paint, stylizer, picture) for stylizer in stylizers]
+        times = interleaved(jobs, repeats, _part(progress, index, len(sizes)))
         rows += [_row(stylizer, size, taken) for stylizer, taken in zip(stylizers, times, strict=True)]
     return rows
 
 
-def _time(stylizer: Stylizer, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+def interleaved(
+    jobs: Sequence[Callable[[], object]], repeats: int, progress: Callable[[int, int], None] | None = None
+) -> list[list[float]]:
+    """Milliseconds of each run of each job, in turns, so that what disturbs one disturbs all; first runs do not count.
+
+    Args:
+        jobs: what to time.
+        repeats: counted runs of each.
+        progress: called with the rounds behind and in total.
+    """
+    times: list[list[float]] = [[] for _ in jobs]
+    for repeat in range(-1, repeats):
+        for job, taken in zip(jobs, times, strict=True):
+            start = time.perf_counter()
+            job()
+            taken += [1000 * (time.perf_counter() - start)] if repeat >= 0 else []
+        if progress is not None:
+            progress(repeat + 1, repeats)
+    return times
+
+
+def _paint(stylizer: Stylizer, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     weights = np.full((1, len(stylizer.styles)), 1 / len(stylizer.styles), np.float32)
-    start = time.perf_counter()
     stylizer.paint(picture, weights, np.ones(1, np.float32))
-    return 1000 * (time.perf_counter() - start)
+
+
+def _part(progress: Callable[[int, int], None] | None, index: int, parts: int) -> Callable[[int, int], None] | None:
+    """The progress of one part of several of the same length."""
+    return None if progress is None else lambda done, total: progress(index * total + done, parts * total)
 
 
 def _row(stylizer: Stylizer, size: int, taken: list[float]) -> Speed:
