@@ -192,7 +192,7 @@ def test_a_graph_with_one_wrong_row_is_refused(packs: dict[str, Pack]) -> None:
 def test_the_card_says_what_the_network_is(network: str, packs: dict[str, Pack]) -> None:
     card = json.loads((packs[network].path / "card.json").read_text())
     net = make(network)
-    sizes = {"width": 8, "blocks": 1, "head": 4} if network == "fast" else {}
+    sizes = {"width": 8, "blocks": 1, "head": 4, "stem": 1, "separable": 0} if network == "fast" else {}
     parameters = sum(parameter.numel() for parameter in net.parameters())
     assert card["network"] == {"name": network, "stride": 4, "parameters": parameters, **sizes}
     assert [style["name"] for style in card["styles"]] == list(STYLES[network])

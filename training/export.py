@@ -122,7 +122,8 @@ def load_network(pack: Pack) -> TransformerNet:
     pack.read(WEIGHTS)
     card = pack.card.network
     try:
-        sizes = {size: card[size] for size in default_sizes(str(card["name"])) if size in card}
+        known = {"name", "parameters", "stride"} - default_sizes(str(card["name"])).keys()
+        sizes = {size: value for size, value in card.items() if size not in known}
         net = TransformerNet(str(card["name"]), len(pack.card.styles), **sizes)
         net.load_state_dict(load_file(pack.path / WEIGHTS))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -215,7 +215,13 @@ NETWORKS: dict[str, Any] = {"fast": Fast, "johnson": Johnson}
 
 
 def default_sizes(network: str) -> dict[str, int]:
-    """The sizes that a network has, with their defaults."""
+    """The sizes that a network has, with their defaults.
+
+    Raises:
+        ValueError: for an unknown network.
+    """
+    if network not in NETWORKS:
+        raise unknown_name("network", network, NETWORKS)
     arguments = inspect.signature(NETWORKS[network]).parameters
     return {name: argument.default for name, argument in arguments.items() if name != "styles"}
 
@@ -234,11 +240,9 @@ class TransformerNet(nn.Module):
 
     def __init__(self, network: str = "fast", styles: int = 1, **sizes: int) -> None:
         super().__init__()
-        if network not in NETWORKS:
-            raise unknown_name("network", network, NETWORKS)
+        known = default_sizes(network)
         if styles < 1:
             raise WrongCall(f"styles: got {styles}, expected at least 1")
-        known = default_sizes(network)
         for name in sizes:
             if name not in known:
                 raise unknown_name(f"size of the network {network!r}", name, known)
