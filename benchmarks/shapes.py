@@ -21,6 +21,7 @@ from impasto.formats import write_atomically
 from impasto.inference import Stylizer
 from impasto.inference.sessions import open_session
 from impasto.training import TransformerNet, export_pack
+from impasto.training.networks import default_sizes
 
 VARIANTS: Variants = {
     "w48_b5": {"model": {"sizes": {"width": 48, "blocks": 5, "head": 24}}},
@@ -95,24 +96,32 @@ def _lite_job(model: Path, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Call
 def plot(results: Sequence[Result], times: Mapping[str, float], path: str | Path) -> None:
     """Draw the objective, its mean over the sizes, against the time; references as lines; as a PNG.
 
+    The star is the shape that `Fast` has by default.
+
     Raises:
         MissingExtra: without matplotlib.
     """
     figures = require("matplotlib.figure", purpose="the plot", extra="bench")
+    ticker = require("matplotlib.ticker", purpose="the plot", extra="bench")
     figure = figures.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel=f"milliseconds at {SIDE} x {SIDE}", ylabel="objective, mean over sizes")
     timed = [result for result in results if result.name in times]
     across = [times[result.name] for result in timed]
     up = [fmean(size["objective"] for size in result.scores["sizes"].values()) for result in timed]
     axes.plot(across, up, "o", label="fast")
+    chosen = default_sizes("fast")
+    for result, x, y in zip(timed, across, up, strict=True):
+        if {size: result.network[size] for size in chosen} == chosen:
+            axes.plot(x, y, "*", color="tab:green", markersize=16, label="fast by default")
     for result, x, y in zip(timed, across, up, strict=True):
         axes.annotate(result.name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
     for name, colour in ((LITE, "tab:orange"), (JOHNSON, "tab:red")):
         if name in times:
             axes.axvline(times[name], color=colour, linestyle="--", label=f"{name}: {times[name]:.0f} ms")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.legend()
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=120)

@@ -438,6 +438,6 @@ def test_a_wrong_network_is_named(network: str, options: dict[str, int], message
 
 def test_the_sizes_are_all_stated() -> None:
     assert TransformerNet("fast", blocks=1).sizes == {
-        "width": 48, "blocks": 1, "head": 24, "stride": 4, "stem": 1, "separable": 0,
+        "width": 32, "blocks": 1, "head": 16, "stride": 4, "stem": 1, "separable": 0,
     }  # fmt: skip
     assert TransformerNet("johnson").sizes == {}

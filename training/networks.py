@@ -148,9 +148,9 @@ class Fast(nn.Module):
     def __init__(
         self,
         styles: int,
-        width: int = 48,
-        blocks: int = 5,
-        head: int = 24,
+        width: int = 32,
+        blocks: int = 8,
+        head: int = 16,
         stride: int = 4,
         stem: int = 1,
         separable: int = 0,
