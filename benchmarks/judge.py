@@ -19,9 +19,14 @@ from impasto.inference import Stylizer
 from impasto.training import StyleTransfer
 from impasto.training.module import MIRRORED
 from impasto.training.photos import find_photos, to_tensor
+from impasto.training.steadiness import look_through, steadiness
 
 SIZES = (256, 720, 2000)
 """Long sides at which photos are painted, in pixels."""
+
+STEADY_SIZE = 720
+STEADY_WINDOW = (0.95, 0.013, 0.029)
+"""The photo, and what of it is seen, when its painting is compared with its copy's: see `look_through`."""
 
 WINDOW = 512
 """Height and width of the middle part of a painting that the loss network sees, at most, in pixels."""
@@ -122,12 +127,27 @@ class Judge:
         return {size: _mean(rows) for size, rows in found.items()}
 
     def __call__(self, paint: Paint, stride: int) -> dict[str, Any]:
-        """All scores of a painter: ``sizes`` (`objective`), ``checkerboard`` at its stride, ``blotch``."""
+        """All scores of a painter: ``sizes`` (`objective`), ``unsteady``, ``checkerboard`` of its stride, ``blotch``."""
         return {
             "sizes": self.objective(paint),
+            "unsteady": unsteadiness(paint, [scene.photo for scene in self._scenes if scene.size == STEADY_SIZE]),
             "checkerboard": asdict(checkerboard(paint, stride)),
             "blotch": blotch(paint),
         }
+
+
+def unsteadiness(paint: Paint, photos: Sequence[Rgb]) -> float:
+    """`steadiness` of the paintings of photos, the mean: 0 if the strokes move with the photo."""
+
+    def square(picture: Rgb) -> Rgb:
+        return middle(picture, min(picture.shape[:2]))
+
+    found = []
+    for photo in map(square, photos):
+        copy = look_through(to_tensor(photo)[None], STEADY_WINDOW)[0].clamp(0, 1)
+        again = paint(np.ascontiguousarray((copy.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()))
+        found.append(float(steadiness(to_tensor(paint(photo))[None], to_tensor(again)[None], STEADY_WINDOW)))
+    return float(np.mean(found))
 
 
 def _seen(picture: Rgb) -> Tensor:

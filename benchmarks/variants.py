@@ -186,7 +186,7 @@ def table(results: Sequence[Result], milliseconds: Mapping[str, float]) -> str:
     A size's column holds the objective and in brackets its content and style parts; without times there is no ``ms``.
     """
     sizes = list(results[0].scores["sizes"]) if results else []
-    rows = [["variant", "parameters", *(f"at {size}" for size in sizes), "grid (floor)", "blotch", "ms"]]
+    rows = [["variant", "parameters", *(f"at {size}" for size in sizes), "unsteady", "grid (floor)", "blotch", "ms"]]
     rows.append(["---", *["--:"] * (len(rows[0]) - 1)])
     for result in results:
         scores = result.scores
@@ -196,6 +196,7 @@ def table(results: Sequence[Result], milliseconds: Mapping[str, float]) -> str:
                 result.name,
                 f"{result.network['parameters']:,}",
                 *("{objective:.3f} ({content:.3f} + {style:.3f})".format(**scores["sizes"][size]) for size in sizes),
+                f"{scores['unsteady']:.2f}",
                 f"{grid['level']:.2f} ({grid['floor']:.2f})",
                 f"{scores['blotch']:.1f}",
                 f"{milliseconds[result.name]:.0f}" if result.name in milliseconds else "",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from impasto.training.photos import (
     flat_picture,
     hold_out,
     random_crop,
+    resize_by_torch,
 )
 
 
@@ -42,9 +44,15 @@ def write_photos(folder: Path, count: int, size: tuple[int, int] = (40, 56)) -> 
 
 
 def make(
-    photos: list[Path], batch: int = 2, seed: int = 0, close: float = 0.0, flat: float = 0.0, size: int = 16
+    photos: list[Path],
+    batch: int = 2,
+    seed: int = 0,
+    close: float = 0.0,
+    flat: float = 0.0,
+    size: int = 16,
+    device: torch.device | None = None,
 ) -> PhotoBatches:
-    return PhotoBatches(photos, size, batch, seed, length=1000, close=close, flat=flat, megabytes=16)
+    return PhotoBatches(photos, size, batch, seed, length=1000, close=close, flat=flat, megabytes=16, device=device)
 
 
 def photos_of(batches: PhotoBatches, steps: int) -> list[int]:
@@ -163,6 +171,44 @@ def test_a_run_goes_on_with_the_batch_of_its_step(tmp_path: Path) -> None:
         assert torch.equal(next(loader), first[step])
 
 
+def test_a_gpu_that_trains_makes_the_batches(textured: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = PhotoData([str(textured[0].parent)], size=16)
+    data.setup()
+    asked = []
+    monkeypatch.setattr("impasto.training.data.PhotoBatches", lambda *_, device, **__: asked.append(device) or [])
+    for device in map(torch.device, ("cpu", "cuda:1")):
+        strategy = SimpleNamespace(root_device=device)
+        data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)  # type: ignore[assignment]
+        data.train_dataloader()
+    assert asked == [None, torch.device("cuda:1")]
+
+
+# on a device, for which the CPU stands here
+
+
+def test_a_device_makes_the_same_batches(textured: list[Path], mixed: Path) -> None:
+    """The same photos in the same order past bad files, the same crops, the same flat pictures."""
+    for photos in (textured, find_photos([mixed])):
+        by_pil, there = (make(photos, batch=3, close=0.3, flat=0.2, device=d) for d in (None, torch.device("cpu")))
+        for step in (7, 0, 5, 5, *range(20)):
+            batch = there[step]
+            assert batch.shape == (3, 3, 16, 16) and batch.dtype == torch.float32
+            apart = 255 * (batch - by_pil[step]).abs()
+            assert apart.max() < 2.01 and apart.mean() < 0.5
+    flat = [make(textured, flat=1.0, device=device)[3] for device in (None, torch.device("cpu"))]
+    assert torch.equal(*flat)
+
+
+def test_what_a_device_keeps_and_makes_is_on_it(textured: list[Path]) -> None:
+    """On the device without memory: nothing of a batch may be made elsewhere, or it could not be stacked."""
+    meta = torch.device("meta")
+    for flat in (0.0, 0.5, 1.0):
+        batches = make(textured, batch=8, close=0.3, flat=flat, device=meta)
+        assert batches[0].device == meta and batches[0].shape == (8, 3, 16, 16)
+        assert all(photo is not None and photo.device == meta for photo in batches.cache.kept.values())
+        assert bool(batches.cache.kept) == (flat < 1)
+
+
 # bad files
 
 
@@ -270,7 +316,7 @@ def test_crops_are_square_and_lie_inside(close: bool) -> None:
     picture = np.stack([2 * x, 3 * y, np.zeros_like(x)], axis=-1).astype(np.uint8)
     sides, mirrored = [], 0
     for seed in range(200):
-        crop = random_crop(picture, size, np.random.default_rng(seed), close).astype(float)
+        crop = random_crop(torch.from_numpy(picture), size, np.random.default_rng(seed), close).numpy().astype(float)
         assert crop.shape == (size, size, 3)
         inside = crop[4:-4, 4:-4]  # bicubic resampling has its own ideas at the edges of the photo
         across = np.polyfit(np.arange(size - 8), inside[:, :, 0].mean(0), 1)[0] * size / 2
@@ -295,7 +341,7 @@ def test_stripes_keep_their_period() -> None:
     random = np.random.default_rng(3)
     periods = []
     for _ in range(20):
-        crop = random_crop(np.ascontiguousarray(picture), 64, random).astype(float)
+        crop = random_crop(torch.tensor(picture), 64, random).numpy().astype(float)
         assert crop.std(axis=1).max() < 1, "horizontal stripes stay horizontal"
         line = crop[:, :, 0].mean(1)
         spectrum = np.abs(np.fft.rfft((line - line.mean()) * np.hanning(64), 1024))
@@ -305,10 +351,55 @@ def test_stripes_keep_their_period() -> None:
 
 
 def test_a_photo_smaller_than_the_crop_is_enlarged_whole() -> None:
-    small = np.zeros((16, 20, 3), np.uint8)
+    small = torch.zeros(16, 20, 3, dtype=torch.uint8)
     small[:, :, 1] = 200
     crop = random_crop(small, 64, np.random.default_rng(0))
-    assert crop.shape == (64, 64, 3) and np.array_equal(crop[0, 0], (0, 200, 0))
+    assert crop.shape == (64, 64, 3) and crop[0, 0].tolist() == [0, 200, 0]
+
+
+def test_crops_are_whole_pixels_of_the_photo() -> None:
+    photo = torch.arange(40 * 50 * 3).reshape(40, 50, 3)  # a value says its place
+    sides = []
+
+    def look(square: torch.Tensor, size: int) -> torch.Tensor:
+        top, left = divmod(int(square[0, 0, 0]) // 3, 50)
+        assert torch.equal(square, photo[top : top + len(square), left : left + len(square)])
+        sides.append(len(square))
+        return square
+
+    for seed in range(200):
+        random_crop(photo, 16, np.random.default_rng(seed), resize=look)
+    assert set(sides) == set(range(16, 41))
+
+
+def test_a_crop_has_a_pixel_at_least() -> None:
+    for seed in range(20):  # a quarter of a pixel would be none
+        crop = random_crop(torch.full((1, 2, 3), 7).byte(), 1, np.random.default_rng(seed), close=True)
+        assert crop.tolist() == [[[7, 7, 7]]]
+
+
+def test_nothing_around_a_crop_is_seen_in_it() -> None:
+    """White ends at column 16: a crop that begins there is black, though bicubic resampling looks further."""
+    photo = torch.zeros(32, 64, 3, dtype=torch.uint8)
+    photo[:, :16] = 255
+    brightest = [int(random_crop(photo, 16, np.random.default_rng(seed), close=True).max()) for seed in range(200)]
+    assert set(brightest) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", ["noise", "stripes", "clouds"])
+@pytest.mark.parametrize(("size", "close"), [(32, False), (48, True), (100, False)], ids=["shrink", "enlarge", "keep"])
+def test_torch_crops_as_pil_does(kind: str, size: int, close: bool) -> None:
+    random = np.random.default_rng(1)
+    noise = random.integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    coarse = Image.fromarray(noise[:8, :10]).resize((130, 100), Image.Resampling.BICUBIC)
+    photo = torch.tensor({"noise": noise, "stripes": np.where(noise < 128, 0, 255), "clouds": np.array(coarse)}[kind])
+    photo = photo.byte()
+    for seed in range(30):
+        by_pil = random_crop(photo, size, np.random.default_rng(seed), close)
+        by_torch = random_crop(photo, size, np.random.default_rng(seed), close, resize_by_torch)
+        assert by_torch.shape == by_pil.shape and by_torch.dtype == torch.uint8
+        apart = (by_torch.int() - by_pil.int()).abs()
+        assert apart.max() <= (0 if size == 100 else 2) and apart.float().mean() < 0.1
 
 
 def test_flat_pictures_vary_slowly_with_a_level_of_noise() -> None:
@@ -330,18 +421,22 @@ def test_flat_pictures_vary_slowly_with_a_level_of_noise() -> None:
 # memory
 
 
-def test_the_cache_keeps_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", [None, torch.device("meta")])
+def test_the_cache_keeps_what_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device | None
+) -> None:
     photos = write_photos(tmp_path, 4, size=(400, 500))  # 600 000 bytes each; 1 MiB holds one
     decoded: list[Path] = []
     original = __import__("impasto.images", fromlist=["read_rgb"]).read_rgb
     monkeypatch.setattr(
         "impasto.training.photos.read_rgb", lambda path, **options: (decoded.append(path), original(path, **options))[1]
     )
-    cache = PhotoCache(megabytes=1)
+    cache = PhotoCache(megabytes=1, device=device)
     for _ in range(3):
         for i, photo in enumerate(photos):
             rgb = cache.read(photo)
-            assert rgb is not None and rgb[0, 0, 0] == 20 + 10 * i
+            assert rgb is not None and rgb.device == (device or torch.device("cpu"))
+            assert rgb.is_meta or rgb[0, 0, 0] == 20 + 10 * i
     assert Counter(decoded) == {photos[0]: 1, photos[1]: 3, photos[2]: 3, photos[3]: 3}
     assert sum(rgb.nbytes for rgb in cache.kept.values() if rgb is not None) == 600_000 <= 2**20
     assert cache.left == 2**20 - 600_000

@@ -19,7 +19,7 @@ from tiny import MODEL, write_world
 
 from impasto.benchmarks import artefacts, ingredients, judge, shapes, variants
 from impasto.benchmarks.commands import bench
-from impasto.benchmarks.judge import ORDINARY, Judge, at_size, choose_photos, middle
+from impasto.benchmarks.judge import ORDINARY, Judge, at_size, choose_photos, middle, unsteadiness
 from impasto.benchmarks.speed import interleaved
 from impasto.benchmarks.variants import Comparison, Result, table
 from impasto.errors import Interrupted, WrongCall
@@ -165,17 +165,29 @@ def test_ordinary_photos_come_first(world, tmp_path):
 def test_the_table():
     scores = {
         "sizes": {"256": {"objective": 1.5, "content": 0.5, "style": 0.75}},
+        "unsteady": 0.345,
         "checkerboard": {"level": 2.0, "found": 2.236, "floor": 1.0},
         "blotch": 12.34,
     }
     result = Result("a", {}, 10, 40, 90.0, {"parameters": 12345}, [], scores)
     assert table([result], {"a": 100.4, "peer": 657.09}).splitlines() == [
-        "| variant | parameters | at 256 | grid (floor) | blotch | ms |",
-        "| --- | --: | --: | --: | --: | --: |",
-        "| a | 12,345 | 1.500 (0.500 + 0.750) | 2.00 (1.00) | 12.3 | 100 |",
-        "| peer |  |  |  |  | 657 |",
+        "| variant | parameters | at 256 | unsteady | grid (floor) | blotch | ms |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| a | 12,345 | 1.500 (0.500 + 0.750) | 0.34 | 2.00 (1.00) | 12.3 | 100 |",
+        "| peer |  |  |  |  |  | 657 |",
     ]
     assert table([result], {}).splitlines()[2].endswith("| 12.3 |")
+
+
+def test_a_painter_that_paints_pixels_is_steady_and_one_of_frames_is_not():
+    y, x = np.mgrid[0:64, 0:96]
+    photo = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
+
+    def frame(rgb):  # stripes that stay where they are
+        return np.where(np.arange(rgb.shape[1])[None, :, None] // 4 % 2, rgb, 255 - rgb).astype(np.uint8)
+
+    assert unsteadiness(lambda rgb: 255 - rgb, [photo, photo]) < 1e-3
+    assert unsteadiness(frame, [photo]) > 0.2
 
 
 def test_jobs_take_turns():

@@ -47,9 +47,9 @@ class HeldOutPhotos(Dataset[Tensor]):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Tensor:
-        rgb = self.cache.read(self.photos[index])
-        assert rgb is not None  # bad files have been left out
-        return to_tensor(centre_crop(rgb, self.size))[None]
+        photo = self.cache.read(self.photos[index])
+        assert photo is not None  # bad files have been left out
+        return to_tensor(centre_crop(photo.numpy(), self.size))[None]
 
 
 class PhotoData(pl.LightningDataModule):
@@ -68,7 +68,7 @@ class PhotoData(pl.LightningDataModule):
         close: share of close crops: details at full size or enlarged, as in pictures of many more pixels.
         flat: share of flat and slowly varying pictures among them.
         validation: photos to hold out.
-        megabytes: memory for decoded photos.
+        megabytes: memory for decoded photos, the GPU's where a GPU trains.
 
     Raises:
         ValueError: for a size or batch out of range.
@@ -114,7 +114,8 @@ class PhotoData(pl.LightningDataModule):
                 )
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches from the step where the run stands."""
+        """Batches from the step where the run stands, made on the GPU where there is one."""
+        device = None if self.trainer is None else self.trainer.strategy.root_device
         batches = PhotoBatches(
             self.train_photos,
             self.size,
@@ -126,6 +127,7 @@ class PhotoData(pl.LightningDataModule):
             megabytes=self.megabytes,
             rank=0 if self.trainer is None else self.trainer.global_rank,
             world=1 if self.trainer is None else self.trainer.world_size,
+            device=device if device is not None and device.type == "cuda" else None,
         )
         return DataLoader(batches, batch_size=None, sampler=_From(self.first_step))
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from impasto.errors import PictureError
@@ -62,30 +63,32 @@ def to_tensor(rgb: Rgb) -> Tensor:
 
 
 class PhotoCache:
-    """Decoded photos, kept in memory up to a limit.
+    """Decoded photos, kept in a device's memory up to a limit; those beyond it are decoded and moved there each time.
 
     Args:
         megabytes: how much to keep.
+        device: where; by default in main memory.
     """
 
-    def __init__(self, megabytes: int) -> None:
+    def __init__(self, megabytes: int, device: torch.device | None = None) -> None:
         self.left = megabytes * 2**20
-        self.kept: dict[Path, Rgb | None] = {}
+        self.device = device or torch.device("cpu")
+        self.kept: dict[Path, Tensor | None] = {}
 
-    def read(self, path: Path) -> Rgb | None:
+    def read(self, path: Path) -> Tensor | None:
         """uint8 (H, W, 3) with a short side of at most `LARGEST_SIDE`; None, with a warning, for a bad file."""
         if path in self.kept:
             return self.kept[path]
         try:
-            rgb: Rgb | None = read_rgb(path, short_side=LARGEST_SIDE)
+            photo: Tensor | None = torch.tensor(read_rgb(path, short_side=LARGEST_SIDE), device=self.device)
         except (PictureError, OSError) as error:
             logger.warning("skipped: %s", error)
-            rgb = None
-        size = 0 if rgb is None else rgb.nbytes
+            photo = None
+        size = 0 if photo is None else photo.nbytes
         if size <= self.left:
             self.left -= size
-            self.kept[path] = rgb
-        return rgb
+            self.kept[path] = photo
+        return photo
 
 
 def first_good(photos: Sequence[Path], count: int) -> list[Path]:
@@ -104,20 +107,40 @@ def centre_crop(rgb: Rgb, size: int) -> Rgb:
     return np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def random_crop(rgb: Rgb, size: int, random: np.random.Generator, close: bool = False) -> Rgb:
-    """A square of the picture, resized to (size, size, 3) and mirrored half the time.
+def resize_by_pil(square: Tensor, size: int) -> Tensor:
+    """uint8 (S, S, 3) to (size, size, 3), on the CPU."""
+    image = Image.fromarray(square.numpy()).resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image))
+
+
+def resize_by_torch(square: Tensor, size: int) -> Tensor:
+    """`resize_by_pil` on the square's device, to two levels: across, then down, each in whole levels as PIL does."""
+    picture = square.movedim(-1, 0)[None].float()
+    for shape in ((len(square), size), (size, size)):
+        picture = F.interpolate(picture, shape, mode="bicubic", antialias=True).round().clamp(0, 255)
+    return picture[0].movedim(0, -1).byte()
+
+
+def random_crop(
+    photo: Tensor,
+    size: int,
+    random: np.random.Generator,
+    close: bool = False,
+    resize: Callable[[Tensor, int], Tensor] = resize_by_pil,
+) -> Tensor:
+    """A square of whole pixels of a photo (H, W, 3), resized to (size, size, 3) and mirrored half the time.
 
     Its side is drawn log-uniformly: from ``size`` to the short side, or, ``close``, from a quarter of ``size`` to
     ``size``, which shows a detail at full size or enlarged, as in a picture of many more pixels.
     """
-    height, width = rgb.shape[:2]
+    height, width = photo.shape[:2]
     longest = min(height, width)
     low, high = (CLOSEST * size, size) if close else (size, longest)
-    side = math.exp(random.uniform(math.log(min(low, longest)), math.log(min(high, longest))))
-    left, top = random.uniform(0, width - side), random.uniform(0, height - side)
-    box = (left, top, left + side, top + side)
-    crop = np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box))
-    return crop[:, ::-1] if random.random() < 0.5 else crop
+    drawn = math.exp(random.uniform(math.log(min(low, longest)), math.log(min(high, longest))))
+    side = max(1, round(drawn))
+    left, top = round(random.uniform(0, width - side)), round(random.uniform(0, height - side))
+    crop = resize(photo[top : top + side, left : left + side], size)
+    return crop.flip(1) if random.random() < 0.5 else crop
 
 
 def flat_picture(size: int, random: np.random.Generator) -> Rgb:
@@ -148,6 +171,8 @@ class PhotoBatches(Dataset[Tensor]):
         megabytes: memory for decoded photos.
         rank: which of several processes this is: their batches of a step follow one another in one sequence.
         world: how many there are.
+        device: keeps the photos and makes the batches, the same ones to two levels of 255; by default PIL makes them
+            on the CPU.
     """
 
     def __init__(
@@ -162,12 +187,14 @@ class PhotoBatches(Dataset[Tensor]):
         megabytes: int,
         rank: int = 0,
         world: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         self.photos = list(photos)
         self.size, self.batch, self.seed, self.length = size, batch, seed, length
         self.close, self.flat = close, flat
         self.rank, self.world = rank, world
-        self.cache = PhotoCache(megabytes)
+        self.cache = PhotoCache(megabytes, device)
+        self.resize = resize_by_pil if device is None else resize_by_torch
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -177,20 +204,22 @@ class PhotoBatches(Dataset[Tensor]):
         if not 0 <= step < self.length:
             raise IndexError(step)
         first = (step * self.world + self.rank) * self.batch
-        return to_tensor(np.stack([self._item(first + i) for i in range(self.batch)]))
+        pictures = torch.stack([self._item(first + i) for i in range(self.batch)])
+        return pictures.movedim(-1, -3).contiguous().float() / 255
 
-    def _item(self, index: int) -> Rgb:
+    def _item(self, index: int) -> Tensor:
         random = np.random.default_rng((self.seed, 1, index))
         kind = random.random()
         if kind < self.flat:
-            return flat_picture(self.size, random)
-        return random_crop(self._photo(index), self.size, random, close=kind < self.flat + self.close)
+            return torch.from_numpy(flat_picture(self.size, random)).to(self.cache.device)
+        close = kind < self.flat + self.close
+        return random_crop(self._photo(index), self.size, random, close, self.resize)
 
-    def _photo(self, index: int) -> Rgb:
+    def _photo(self, index: int) -> Tensor:
         for later in range(len(self.photos)):
-            rgb = self.cache.read(self._path(index + later))
-            if rgb is not None:
-                return rgb
+            photo = self.cache.read(self._path(index + later))
+            if photo is not None:
+                return photo
         raise PictureError(f"none of the {len(self.photos)} photos can be read: see the files named above")
 
     def _path(self, index: int) -> Path:
