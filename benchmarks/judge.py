@@ -127,7 +127,7 @@ class Judge:
         return {size: _mean(rows) for size, rows in found.items()}
 
     def __call__(self, paint: Paint, stride: int) -> dict[str, Any]:
-        """All scores of a painter: ``sizes`` (`objective`), ``unsteady``, ``checkerboard`` of its stride, ``blotch``."""
+        """All scores of a painter: ``sizes`` (`objective`), ``unsteady``, ``checkerboard``, ``blotch``."""
         return {
             "sizes": self.objective(paint),
             "unsteady": unsteadiness(paint, [scene.photo for scene in self._scenes if scene.size == STEADY_SIZE]),
