@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from impasto.training.module import StyleTransfer
-from impasto.training.record import describe_run
+from impasto.training.record import describe_run, pictures_seen
 
 
 class HyperParameters(pl.Callback):
@@ -79,8 +79,8 @@ def _outcome(module: StyleTransfer) -> dict[str, float]:
         for kind, layers in (("content", module.content), ("style", module.style))
         if layers
     }
-    record = describe_run(module)
-    taken = {"minutes": module.elapsed / 60, "pictures": record["pictures"], "steps": record["steps"]}
+    trainer = module.trainer
+    taken = {"minutes": module.elapsed / 60, "pictures": pictures_seen(trainer), "steps": trainer.global_step}
     return means | {name: float(value) for name, value in taken.items()}
 
 

@@ -38,12 +38,18 @@ def describe_run(module: Any) -> dict[str, Any]:
         "seed": module.seed,
         "processes": trainer.world_size,
         "steps": trainer.global_step,
-        "pictures": trainer.global_step * data.get("batch", 0) * trainer.world_size,
+        "pictures": pictures_seen(trainer),
         "seconds": round(module.elapsed, 1),
         "device": device_name(trainer.strategy.root_device),  # the module itself is on the CPU after a run
         "versions": versions(),
         "commit": module.commit,
     }
+
+
+def pictures_seen(trainer: Any) -> int:
+    """Pictures that a run has been trained on so far, by all its processes."""
+    batch = 0 if trainer.datamodule is None else trainer.datamodule.batch
+    return int(trainer.global_step * batch * trainer.world_size)
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from impasto.card import Style
 from impasto.errors import Interrupted, WrongCall, unknown_name
 from impasto.formats import write_atomically
-from impasto.images import read_rgb
+from impasto.images import picture_from_pil, read_rgb, write_picture
 from impasto.packs import Pack
 from impasto.training.data import PhotoData
 from impasto.training.export import check_output, load_network
@@ -121,7 +120,8 @@ def sweep(
             raise Interrupted(f"stopped in {where}; give the same command again to go on") from error
         columns += [] if columns else [_photo_column(packs[label], shown)]
         columns.append(_painted_column(label, packs[label], shown))
-        _write_picture(output / SHEET, contact_sheet(columns, _captions(packs[label], shown)))
+        sheet = contact_sheet(columns, _captions(packs[label], shown))
+        write_picture(picture_from_pil(sheet), output / SHEET)
     return packs
 
 
@@ -253,12 +253,6 @@ def _captions(pack: Pack, photos: Tensor) -> list[str]:
 
 def _images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()]
-
-
-def _write_picture(path: Path, picture: Image.Image) -> None:
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
 
 
 def contact_sheet(columns: Sequence[Column], captions: Sequence[str] = ()) -> Image.Image:
