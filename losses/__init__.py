@@ -4,11 +4,14 @@ from impasto.losses.capture import capture
 from impasto.losses.functional import CONVENTIONS, content_loss, gram_matrix, style_loss, total_variation
 from impasto.losses.optimize import Step, adam, clip, lbfgs, optimize_image
 from impasto.losses.perceptual import LossTerms, PerceptualLoss
+from impasto.losses.statistics import STATISTICS, Moments, moments, statistic_loss
 from impasto.losses.vgg import VGGFeatures
 
 __all__ = [
     "CONVENTIONS",
+    "STATISTICS",
     "LossTerms",
+    "Moments",
     "PerceptualLoss",
     "Step",
     "VGGFeatures",
@@ -18,7 +21,9 @@ __all__ = [
     "content_loss",
     "gram_matrix",
     "lbfgs",
+    "moments",
     "optimize_image",
+    "statistic_loss",
     "style_loss",
     "total_variation",
 ]
