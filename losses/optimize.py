@@ -59,26 +59,41 @@ class Step:
 
 
 class _Evaluation:
-    """The objective and its gradient at the picture.
+    """The objective and its gradient at the projection of the picture.
+
+    L-BFGS asks, within a step, for points outside of the set that the picture is to stay in; what it gets is the
+    objective of the nearest point inside, and the gradient there without the values that the projection would hold back
+    (gradient projection, Bertsekas 1976). So the point where its line search ends is the projected one, and has been
+    evaluated: one evaluation a step where a projection after the step asks for two.
 
     With ``once`` they are computed once at each point: L-BFGS asks again, at the start of a step, for the point where
     its last line search ended.
     """
 
     def __init__(
-        self, image: Tensor, objective: Objective, transforms: Callable[[Tensor], Tensor] | None, once: bool
+        self,
+        image: Tensor,
+        objective: Objective,
+        transforms: Callable[[Tensor], Tensor] | None,
+        project: Callable[[Tensor], Tensor] | None,
+        once: bool,
     ) -> None:
-        self.image, self.objective, self.transforms, self.once = image, objective, transforms, once
+        self.image, self.objective, self.transforms, self.project = image, objective, transforms, project
+        self.once = once
         self.count = 0
         self.terms: LossTerms | None = None
         self.loss = torch.zeros(())
         self._point: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        if self._point is not None and torch.equal(self._point, self.image):
+        point = self.image.detach().clone()
+        if self.project is not None:
+            point = self.project(point)
+        if self._point is not None and torch.equal(self._point, point):
             return self.loss
         with torch.enable_grad():
-            shown = self.image if self.transforms is None else self.transforms(self.image)
+            point.requires_grad_()
+            shown = point if self.transforms is None else self.transforms(point)
             value = self.objective(shown)
             self.terms = value if isinstance(value, LossTerms) else None
             total = value.total if isinstance(value, LossTerms) else value
@@ -87,12 +102,20 @@ class _Evaluation:
                     f"objective: got a tensor of shape {tuple(total.shape)}, "
                     f"{'' if total.requires_grad else 'not '}depending on the picture; expected a scalar that does"
                 )
-            (gradient,) = torch.autograd.grad(total, self.image)
-        self.image.grad = gradient.contiguous()
+            (gradient,) = torch.autograd.grad(total, point)
+        point = point.detach()
+        self.image.grad = self._allowed(gradient, point).contiguous()
         self.count += 1
-        self._point = self.image.detach().clone() if self.once else None
+        self._point = point if self.once else None
         self.loss = total.detach()
         return self.loss
+
+    def _allowed(self, gradient: Tensor, point: Tensor) -> Tensor:
+        """The gradient, zero where a step against it would be undone by the projection."""
+        largest = gradient.abs().max()
+        if self.project is None or largest == 0:
+            return gradient
+        return gradient * (self.project(point - gradient / largest) != point)
 
 
 def optimize_image(
@@ -116,7 +139,7 @@ def optimize_image(
         step: the step rule, `lbfgs` (default) or `adam`; one call of it makes an optimiser for the picture.
         steps: number of steps at most. A step of L-BFGS evaluates the objective once or more, one of Adam once.
         transforms: applied to the picture before each evaluation (jitter, padding); the gradient passes through it.
-        project: applied after each step, such as `clip`.
+        project: keeps the picture in a set, such as `clip`: the objective is evaluated inside it only.
         on_step: called after each step.
         stop: called after ``on_step``; true ends the loop.
 
@@ -134,12 +157,14 @@ def optimize_image(
         image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         optimiser = (step or lbfgs())([image])
         once = isinstance(optimiser, torch.optim.LBFGS) and transforms is None
-        evaluation = _Evaluation(image, objective, transforms, once)
+        evaluation = _Evaluation(image, objective, transforms, project, once)
         for index in range(1, steps + 1):
             before = image.detach().clone()
             optimiser.step(evaluation)  # type: ignore[arg-type]  # torch types the closure's result as a float
             if project is not None:
                 _project(image, before, project, optimiser)
+                if torch.equal(image, before):  # nothing is better along this direction: begin with the gradient again
+                    optimiser.state.clear()
             now = Step(index, evaluation.count, float(evaluation.loss), evaluation.terms, image.detach())
             if on_step is not None:
                 on_step(now)

@@ -161,6 +161,16 @@ class TestTextureObjective:
         optimize_image(start, counted, step=lbfgs(), steps=budget, stop=lambda step: step.evaluations >= budget)
         assert min(counted.values[: witness.nfev]) < 5 * witness.fun
 
+    def test_clip_costs_no_evaluations(self, objective):
+        start, steps = 0.5 + 0.05 * draw_picture(1, 3, 24, 24, dtype=torch.float32), []
+        free = optimize_image(start, objective, steps=40, on_step=steps.append)
+        clipped = optimize_image(start, objective, steps=40, on_step=steps.append, project=clip)
+        assert torch.isin(clipped, torch.tensor([0.0, 1.0])).any()
+        assert free.min() < 0
+        alone, held = np.diff([[0, *(step.evaluations for step in run)] for run in (steps[:40], steps[40:])])
+        assert alone[10:].sum() <= 32  # one a step, but for a few that rounding may bring
+        assert held[10:].sum() <= 32
+
 
 class TestProjection:
     @pytest.mark.parametrize("rule", RULES)
@@ -186,6 +196,46 @@ class TestProjection:
         target = 3 * draw_picture(1, 3, 4, 4, seed=1) - 1
         got = optimize_image(draw_picture(1, 3, 4, 4), distance_to(target), step=step, steps=steps, project=clip)
         torch.testing.assert_close(got, target.clamp(0, 1), rtol=0, atol=1e-2)
+
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize(("condition", "steps"), [(5, 60), (100, 200)])
+    def test_the_optimum_of_a_quadratic_in_a_box_is_scipys(self, condition, steps, seed):
+        random = np.random.default_rng(seed)
+        basis, _ = np.linalg.qr(random.standard_normal((48, 48)))
+        curvature = basis * np.geomspace(1, condition, 48) @ basis.T
+        goal, start = random.uniform(-0.7, 1.7, 48), random.uniform(0, 1, 48)
+        witness = minimize(
+            lambda x: ((x - goal) @ curvature @ (x - goal) / 2, curvature @ (x - goal)),
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, 1)] * 48,
+            options={"ftol": 1e-15, "gtol": 1e-10},
+        )
+        assert 5 < np.isin(witness.x, (0, 1)).sum() < 43
+        matrix, target = torch.from_numpy(curvature), torch.from_numpy(goal)
+
+        def objective(picture):
+            off = picture.flatten() - target
+            return off @ matrix @ off / 2
+
+        got = optimize_image(
+            torch.from_numpy(start).reshape(1, 3, 4, 4),
+            objective,
+            steps=steps,
+            project=clip,
+            stop=lambda step: step.loss <= witness.fun + 1e-12,
+        )
+        np.testing.assert_allclose(got.flatten(), witness.x, rtol=0, atol=2e-5)
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_the_objective_is_asked_for_points_in_the_set_only(self, rule):
+        counted = Counted(distance_to(3 * draw_picture(1, 3, 4, 4, seed=1) - 1))
+        start = draw_picture(1, 3, 4, 4) * 1.5
+        assert start.max() > 1
+        optimize_image(start, counted, step=RULES[rule](), steps=10, project=clip)
+        assert all(torch.equal(picture, clip(picture)) for picture in counted.pictures)
+        assert torch.equal(counted.pictures[0], clip(start))
 
     def test_clip(self):
         values = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.7])
