@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from impasto.packs import PAINT, Pack, find_pack, installed_packs
 
 if TYPE_CHECKING:
     from PIL import Image
-
-_GAP, _LABEL = 8, 28
 
 
 @dataclass(frozen=True)
@@ -67,37 +64,21 @@ def style_sheet(
 
     from impasto.images import read_picture
     from impasto.inference.stylizer import Stylizer
+    from impasto.sheets import tiled
 
     packs = _packs(pack)
     if not packs:
         raise PackError("no style pack is installed; list their folder in IMPASTO_PACKS")
     image = Image.fromarray(read_picture(photo).rgb)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    tiles = [("photo", image)]
+    pictures, labels = [image], ["photo"]
     for found in packs:
         stylizer = Stylizer(found.path)
         for style in stylizer.styles:
-            tiles.append((f"{stylizer.card.name}/{style}", stylizer.stylize(np.asarray(image), style)))
-    return _tiled(tiles)
+            pictures.append(stylizer.stylize(np.asarray(image), style))
+            labels.append(f"{stylizer.card.name}/{style}")
+    return tiled(pictures, labels)
 
 
 def _packs(pack: str | os.PathLike[str] | None) -> tuple[Pack, ...]:
     return installed_packs() if pack is None else (find_pack(pack)[0],)
-
-
-def _tiled(tiles: list[tuple[str, Image.Image]]) -> Image.Image:
-    """Images of one size in rows, their labels below them, on white."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    width, height = tiles[0][1].size
-    columns = min(len(tiles), max(1, round(math.sqrt(len(tiles) * height / width))))
-    rows = math.ceil(len(tiles) / columns)
-    step_x, step_y = width + _GAP, height + _LABEL + _GAP
-    sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(16)
-    for index, (label, image) in enumerate(tiles):
-        x, y = _GAP + index % columns * step_x, _GAP + index // columns * step_y
-        sheet.paste(image, (x, y))
-        draw.text((x, y + height + 4), label, fill="black", font=font)
-    return sheet

@@ -20,11 +20,12 @@ import impasto.training
 from impasto.cli import main
 from impasto.errors import Interrupted, PictureError, WrongCall
 from impasto.packs import Pack
+from impasto.sheets import GAP, LINE
 from impasto.training import StyleTransfer, sweep
 from impasto.training.checkpoints import load_checkpoint
 from impasto.training.commands import train as train_command
 from impasto.training.export import load_network
-from impasto.training.sweeps import GAP, LINE, NUMBERS, Column, _recipes, contact_sheet, parse_sweep
+from impasto.training.sweeps import NUMBERS, _recipes, parse_sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -180,28 +181,6 @@ def test_several_styles_are_blocks_of_rows(world: Path) -> None:
     assert packs["rate=0.002"].card.training["config"]["rate"] == 0.002
     with Image.open("packs/try/sheet.png") as sheet:
         assert sheet.height == GAP + LINE + 2 * (LINE + SIDE + GAP) + 5 * LINE + GAP
-
-
-def test_the_sheet_by_hand() -> None:
-    def tile(*colours: str) -> list[Image.Image]:
-        return [Image.new("RGB", (60, 40), colour) for colour in colours]
-
-    columns = [Column("a", tile("red", "lime"), ["x", "y"]), Column("a very long title", tile("blue", "black"), ["z"])]
-    sheet = contact_sheet(columns)
-    assert sheet.height == GAP + LINE + 2 * (40 + GAP) + 2 * LINE + GAP
-    top, second = GAP + LINE, 2 * GAP + LINE + 40
-    left, right = GAP, GAP + 60 + GAP
-    for x, y, colour in (
-        (left, top, (255, 0, 0)), (left, second, (0, 255, 0)), (right, top, (0, 0, 255)), (right, second, (0, 0, 0)),
-    ):  # fmt: skip
-        assert sheet.getpixel((x, y)) == sheet.getpixel((x + 59, y + 39)) == colour
-        assert sheet.getpixel((x + 60, y)) == sheet.getpixel((x, y + 40)) == (255, 255, 255)
-    ink = np.asarray(sheet).min(axis=(1, 2)) < 255
-    assert ink[GAP:top].any() and ink[second + 40 + GAP :].any(), "titles and notes"
-    assert np.asarray(sheet)[GAP:top, -GAP:].min() == 255 and sheet.width > right + 60 + GAP, "room for the title"
-    captioned = contact_sheet(columns, ["sea", "hill"])
-    assert captioned.height == sheet.height + 2 * LINE
-    assert captioned.getpixel((left, top + LINE)) == (255, 0, 0)
 
 
 # what may be swept

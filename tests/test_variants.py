@@ -26,6 +26,7 @@ from impasto.errors import Interrupted, WrongCall
 from impasto.images import read_rgb
 from impasto.losses import PerceptualLoss, VGGFeatures
 from impasto.packs import Pack
+from impasto.sheets import GAP, LINE
 from impasto.training.photos import to_tensor
 from impasto.training.recipe import read_recipe
 
@@ -237,8 +238,10 @@ def test_the_command_ingredients(world, monkeypatch):
     done = CliRunner().invoke(bench, command(world, "ingredients", "--variants", "wide"), catch_exceptions=False)
     assert done.exit_code == 0 and "| plain | " in done.stdout and "| wide | " in done.stdout
     sheet = read_rgb(world / "out/side_by_side.jpg")
-    assert sheet.shape == (32 + 12 * 352, 8 + 3 * 328, 3)  # four photos at three sizes; photo, plain, wide
-    difference = sheet[32 : 32 + 48, 8 : 8 + 64].astype(float) - read_rgb(world / "photos/00.png")
+    row = LINE + 48 + GAP
+    assert sheet.shape == (GAP + LINE + 12 * row, GAP + 3 * (64 + GAP), 3)  # 4 photos at 3 sizes; photo, plain, wide
+    top = GAP + LINE + LINE
+    difference = sheet[top : top + 48, GAP : GAP + 64].astype(float) - read_rgb(world / "photos/00.png")
     assert np.abs(difference).mean() < 6  # but for JPEG
 
 

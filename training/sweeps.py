@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,6 +20,7 @@ from impasto.errors import Interrupted, WrongCall, unknown_name
 from impasto.formats import write_atomically
 from impasto.images import picture_from_pil, read_rgb, write_picture
 from impasto.packs import Pack
+from impasto.sheets import sheet
 from impasto.training.data import PhotoData
 from impasto.training.export import check_output, load_network
 from impasto.training.module import CONTENT, STYLE, StyleTransfer
@@ -120,8 +121,8 @@ def sweep(
             raise Interrupted(f"stopped in {where}; give the same command again to go on") from error
         columns += [] if columns else [_photo_column(packs[label], shown)]
         columns.append(_painted_column(label, packs[label], shown))
-        sheet = contact_sheet(columns, _captions(packs[label], shown))
-        write_picture(picture_from_pil(sheet), output / SHEET)
+        beside = _side_by_side(columns, _captions(packs[label], shown))
+        write_picture(picture_from_pil(beside), output / SHEET)
     return packs
 
 
@@ -211,8 +212,6 @@ def _save(path: Path, settings: Mapping[str, Any]) -> None:
 
 # the sheet
 
-GAP, LINE = 8, 20
-
 
 @dataclass(frozen=True)
 class Column:
@@ -255,27 +254,7 @@ def _images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()]
 
 
-def contact_sheet(columns: Sequence[Column], captions: Sequence[str] = ()) -> Image.Image:
-    """Columns of pictures of one size on white, titles above and notes beneath; captions, if any, above the rows."""
-    font = ImageFont.load_default(size=14)
-    wide, high = columns[0].pictures[0].size
-    widths = [
-        max([wide, *(math.ceil(font.getlength(text)) for text in (column.title, *column.notes))]) for column in columns
-    ]
-    top = GAP + LINE
-    row = high + GAP + (LINE if captions else 0)
-    bottom = top + row * len(columns[0].pictures)
-    height = bottom + LINE * max(len(column.notes) for column in columns) + GAP
-    sheet = Image.new("RGB", (sum(widths) + GAP * (len(widths) + 1), height), "white")
-    draw = ImageDraw.Draw(sheet)
-    x = GAP
-    for column, width in zip(columns, widths, strict=True):
-        draw.text((x, GAP), column.title, fill="black", font=font)
-        for index, picture in enumerate(column.pictures):
-            sheet.paste(picture, (x, top + (index + 1) * row - high - GAP))
-        for index, note in enumerate(column.notes):
-            draw.text((x, bottom + index * LINE), note, fill="black", font=font)
-        x += width + GAP
-    for index, caption in enumerate(captions):
-        draw.text((GAP, top + index * row), caption, fill="black", font=font)
-    return sheet
+def _side_by_side(columns: Sequence[Column], captions: Sequence[str]) -> Image.Image:
+    rows = list(zip(*(column.pictures for column in columns), strict=True))
+    titles, notes = [column.title for column in columns], [column.notes for column in columns]
+    return sheet(rows, titles=titles, captions=captions, notes=notes)
