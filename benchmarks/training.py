@@ -38,7 +38,7 @@ from impasto.training.guard import Guard
 from impasto.training.photos import to_tensor
 from impasto.training.recipe import read_recipe
 from impasto.training.record import device_name
-from impasto.training.run import TRAINER
+from impasto.training.run import TRAINER, Trainer
 
 REFERENCE = "reference"
 RECIPES = ("johnson", "fast")
@@ -177,7 +177,7 @@ def recipe_turn(recipe: str, style_image: str | Path, data: PhotoData, steps: in
         watch = _Watch(device)
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
         with warnings.catch_warnings(action="ignore"):  # Lightning's, of choices that are meant as they are
-            pl.Trainer(
+            Trainer(
                 **options, limit_val_batches=0, logger=False, enable_checkpointing=False, callbacks=[Guard(), watch]
             ).fit(module, datamodule=photos)
         return (watch.end - watch.start) / steps

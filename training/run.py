@@ -54,6 +54,7 @@ class Trainer(pl.Trainer):
 
     def __init__(self, *, strategy: str | Strategy = "auto", **options: Any) -> None:
         _quieten()
+        keep_memory()
         super().__init__(strategy=DDPStrategy(broadcast_buffers=False) if strategy == "ddp" else strategy, **options)
 
 
@@ -129,7 +130,6 @@ def take(runner: pl.Trainer, module: StyleTransfer, data: PhotoData, resume: str
     if resume is not None:
         check_resume(resume, module, data, runner.world_size)
     last = _one(runner, Checkpoints).last
-    keep_memory()
     try:
         runner.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
         steps = runner.global_step
