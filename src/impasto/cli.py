@@ -29,7 +29,8 @@ COMMANDS = {
     "train": Room("impasto.training.commands:train", "Train a style pack from paintings.", "train"),
     "add-style": Room("impasto.training.commands:add_style", "Add styles to a pack.", "train"),
     "export": Room("impasto.training.commands:export", "Make a style pack of a checkpoint.", "train"),
-    "bench": Room("impasto.benchmarks.commands:bench", "Measure speed."),
+    "paint": Room("impasto.visualization.commands:paint_command", "Paint one photo by optimising its pixels.", "train"),
+    "bench": Room("impasto.benchmarks.commands:bench", "Measure speed, training and quality."),
 }
 
 
