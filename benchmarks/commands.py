@@ -22,6 +22,13 @@ def bench() -> None:
     """Measure: the tables of the README, on this machine."""
 
 
+def _numbers(sizes: str) -> list[int]:
+    try:
+        return [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"got {sizes!r}, expected numbers such as 256,512") from None
+
+
 @bench.command("speed")
 @click.argument("packs", nargs=-1)
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Heights and widths, in pixels.")
@@ -35,10 +42,7 @@ def speed_command(
     """Time PACKS (by default all installed) on square pictures, in turns; the network alone."""
     from impasto.benchmarks.speed import speed as measure
 
-    try:
-        sides = [int(size) for size in sizes.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"got {sizes!r}, expected numbers such as 256,512") from None
+    sides = _numbers(sizes)
     with click.progressbar(length=100, label="Timing", file=sys.stderr) as bar:
         rows = measure(
             packs,
@@ -173,3 +177,51 @@ def shapes(as_json: bool, times: bool, **options: Any) -> None:
     if found:
         plot(results, found, comparison.output / "shapes.png")
     _report(comparison, found, as_json)
+
+
+@bench.command()
+@click.argument("pack")
+@click.option("--style-images", metavar="DIR", required=True, help="Paintings, named as the styles are.")
+@click.option("--photos", metavar="DIR", required=True, help="Photos to measure on, never trained on.")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Of all results.")
+@click.option("--sizes", default="256", show_default=True, help="Heights and widths, in pixels.")
+@click.option("--count", type=click.IntRange(min=1), default=4, show_default=True, help="Photos.")
+@click.option("--beside", metavar="PACK", multiple=True, help="Another pack of the same styles; repeatable.")
+@click.option(
+    "--max-evaluations", type=click.IntRange(min=1), default=300, show_default=True, help="Of one optimisation."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--write/--no-write", default=False, help="Put the result into the pack's card.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results for programs.")
+def quality(output: Path, sizes: str, threads: int | None, write: bool, as_json: bool, **options: Any) -> None:
+    """Measure what PACK is worth: evaluations that per-image optimisation needs for paintings as good.
+
+    Leaves a table, a plot and the curves. The same command goes on after a Ctrl-C.
+    """
+    require("matplotlib.figure", purpose="impasto bench quality", extra="bench")
+    module = require("impasto.benchmarks.quality", purpose="impasto bench quality", extra="bench")
+    from impasto.benchmarks.levels import check_card, plot, table, write_card
+    from impasto.formats import write_atomically
+
+    if threads is not None:
+        require("torch", purpose="impasto bench quality", extra="bench").set_num_threads(threads)
+    measured = module.Quality(output=output, sizes=_numbers(sizes), threads=threads, **options)
+    for line in measured.check():
+        click.echo(line, err=True)
+    if write:
+        check_card(measured.folder)
+    output.mkdir(parents=True, exist_ok=True)
+    with click.progressbar(length=1000, label="Optimising", file=sys.stderr) as bar:
+        results = measured.run(progress=lambda done, total: bar.update(1000 * done // total - bar.pos))
+    text = table(results)
+    entries = json.dumps([result.entry() | {"mean_curve": result.mean_curve} for result in results], indent=2)
+    for name, data in (("table.md", text), ("quality.json", entries)):
+        write_atomically(output / name, data.encode())
+    plot(results, output / "quality.png")
+    if write:
+        write_card(measured.folder, results)
+    click.echo(entries if as_json else text, nl=as_json)
+    click.echo(
+        f"in {output}: table.md, quality.json, quality.png" + ("; the card is written" if write else ""), err=True
+    )

@@ -67,10 +67,10 @@ def middle(picture: Rgb, side: int) -> Rgb:
     return picture[top : top + side, left : left + side]
 
 
-def painter(pack: str | Path, threads: int | None = None) -> Paint:
-    """A pack's first style as a function from picture to picture, on the CPU."""
+def painter(pack: str | Path, threads: int | None = None, style: str | None = None) -> Paint:
+    """One style of a pack, by default its first, as a function from picture to picture, on the CPU."""
     stylizer = Stylizer(pack, provider="cpu", threads=threads)
-    weights = np.eye(1, len(stylizer.styles), dtype=np.float32)
+    weights = np.array([stylizer.mixture(style or stylizer.styles[0])], np.float32)
     return lambda rgb: stylizer.paint(rgb[None], weights, np.ones(1, np.float32))[0]
 
 
