@@ -225,3 +225,39 @@ def quality(output: Path, sizes: str, threads: int | None, write: bool, as_json:
     click.echo(
         f"in {output}: table.md, quality.json, quality.png" + ("; the card is written" if write else ""), err=True
     )
+
+
+@bench.command("paint")
+@click.option("--pair", "pairs", metavar="PHOTO PAINTING", nargs=2, multiple=True, required=True, help="Repeatable.")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Of all results.")
+@click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Long side, in pixels.")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of pastiche.")
+@click.option("--variants/--no-variants", default=True, help="Also paint in float32, at one size only, and both.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print the results for programs.")
+def paint_command(
+    pairs: tuple[tuple[str, str], ...], output: Path, variants: bool, threads: int | None, as_json: bool, **options: Any
+) -> None:
+    """Race `impasto paint` against pastiche; leaves a table, a plot and the paintings."""
+    module = require("impasto.benchmarks.paint", purpose="impasto bench paint", extra="bench")
+    from impasto.formats import write_atomically
+
+    if threads is not None:
+        require("torch", purpose="impasto bench paint", extra="bench").set_num_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    with click.progressbar(length=100, label="Painting", file=sys.stderr) as bar:
+        found = module.races(
+            [photo for photo, _ in pairs],
+            [painting for _, painting in pairs],
+            variants=module.VARIANTS if variants else module.VARIANTS[:1],
+            folder=output,
+            progress=lambda done, total: bar.update(100 * done // total - bar.pos),
+            **options,
+        )
+    text = module.table(found)
+    results = json.dumps([asdict(race) for race in found], indent=2)
+    write_atomically(output / "table.md", text.encode())
+    write_atomically(output / "paint.json", results.encode())
+    module.plot(found, output / "paint.png")
+    click.echo(results if as_json else text, nl=as_json)
+    click.echo(f"in {output}: table.md, paint.json, paint.png and the paintings", err=True)

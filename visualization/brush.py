@@ -79,8 +79,10 @@ class Brush:
         rule: makes the optimiser.
         average: decay of the average of pictures; 0 for none.
         watch: what is done on the way.
+        began: when seconds begin to count, on the clock `time.perf_counter`.
         trace: (seconds, evaluations, stage, objective) after each step.
         frames: pictures kept for an animation.
+        frame_steps: the step after which each was, counted from 1.
         terms: the weighted terms, as last evaluated.
         raw: the same before weighing.
         interrupted: whether Ctrl-C ended it.
@@ -91,8 +93,10 @@ class Brush:
     rule: StepRule
     average: float = 0.0
     watch: Watch = field(default_factory=Watch)
+    began: float = field(default_factory=time.perf_counter)
     trace: list[tuple[float, int, int, float]] = field(default_factory=list)
     frames: list[Image.Image] = field(default_factory=list)
+    frame_steps: list[int] = field(default_factory=list)
     terms: dict[str, float] = field(default_factory=dict)
     raw: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
@@ -104,7 +108,7 @@ class Brush:
         self._image = start
         self._mean: Tensor | None = None
         self._resume()
-        self._began = time.perf_counter() - (self.trace[-1][0] if self.trace else 0.0)
+        self._spent = self.trace[-1][0] if self.trace else 0.0
         self._saved = self._shown = time.perf_counter()
         with self._writer() as self._log, self._stop_on_interrupt():
             while self._stage < len(stages) and not self.interrupted:
@@ -136,7 +140,7 @@ class Brush:
         self._image = step.image
         if self.average:
             self._mean = step.image.clone() if self._mean is None else self._mean.lerp(step.image, 1 - self.average)
-        seconds = time.perf_counter() - self._began
+        seconds = self._spent + time.perf_counter() - self.began
         self.trace.append((seconds, self._before + step.evaluations, self._stage, step.loss))
         if step.terms is not None:
             self.raw = {name: float(value.detach()) for name, value in step.terms.raw.items()}
@@ -146,6 +150,7 @@ class Brush:
         done += self._stages[self._stage].work * self._step / self._stages[self._stage].steps
         if self.watch.frames and len(self.frames) < int(self.watch.frames * done / total):
             self.frames.append(self._frame())
+            self.frame_steps.append(len(self.trace))
         self._show()
         if self.watch.progress is not None:
             high, wide = self._stages[self._stage].size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,8 @@ MIRRORED = 8
 Progress = Callable[[float, float, str], None]
 """Is told of the work done, the work in total, and what there is to say."""
 
-_RUN = (
-    "content",
-    "styles",
-    "weights",
-    "masks",
-    "max_memory",
-    "device",
-    "frames",
-    "state",
-    "resume",
-    "log_dir",
-    "progress",
-)
+_PLACES = {"max_memory", "device", "frames", "state", "resume", "log_dir", "progress"}
+_RUN = {"content", "styles", "weights", "masks"} | _PLACES
 """Arguments that are no settings: what goes in is told apart by its pixels, and the rest makes no other picture."""
 
 
@@ -147,6 +137,7 @@ def paint(
         PaintInterrupted: if stopped by Ctrl-C; what there is so far is in its attribute ``result``.
     """
     settings = {name: value for name, value in locals().items() if name not in _RUN}
+    began = time.perf_counter()
     sources: Sequence[Source] = styles if isinstance(styles, list | tuple) else [styles]  # type: ignore[list-item]
     _check(optimizer, precision, steps, smallest, average, frames)
     _check_weights(content_layers, style_layers, style_weight, tv)
@@ -178,7 +169,7 @@ def paint(
     log = None if log_dir is None else Path(log_dir)
     digest = _digest(settings, scene)
     watch = Watch(frames=frames, state=path, resume=resume, digest=digest, log_dir=log, progress=progress)
-    brush = Brush(scene, objective, lbfgs(HISTORY) if optimizer == "lbfgs" else adam(), average, watch)
+    brush = Brush(scene, objective, lbfgs(HISTORY) if optimizer == "lbfgs" else adam(), average, watch, began)
     coarse = sizes(*scene.size, smallest if init in INITS else max(scene.size))[:-1]
     stages = [*(Stage(at, math.ceil(steps / 2)) for at in coarse), Stage(scene.size, steps)]
     painted = brush.paint(_start(init, scene, stages[0].size, seed), stages)
@@ -295,6 +286,7 @@ def _result(painted: Tensor, brush: Brush, settings: dict[str, Any]) -> Result:
         "terms": brush.terms,
         "raw": brush.raw,
         "trace": [list(row) for row in brush.trace],
+        "frame_steps": brush.frame_steps,
     }
     caption = (
         f"{wide} x {high} pixels in the style of {names}: objective {objective:.4g} after {evaluations} evaluations"
