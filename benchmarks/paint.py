@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ class Objective:
         self.photo, self.painting = photo, painting
         features = VGGFeatures()
         picture = _tensor(photo)
-        self.size: tuple[int, int] = tuple(picture.shape[2:])
+        self.size = (picture.shape[2], picture.shape[3])
         stride = features.stride[CONTENT]
         values = features.channels[CONTENT] * (self.size[0] // stride) * (self.size[1] // stride)
         self.content_weights = {CONTENT: 0.02 / values}
@@ -194,7 +195,9 @@ def _peer(objective: Objective, steps: int, place: Path) -> tuple[Way, Image.Ima
 
 
 def _ours(objective: Objective, variant: str) -> tuple[Way, Image.Image]:
-    settings = {"smallest": max(objective.size)} if "one size" in variant else {}
+    settings: dict[str, Any] = {"smallest": max(objective.size)} if "one size" in variant else {}
+    if "float32" in variant:
+        settings["precision"] = "float32"
     result = paint(
         str(objective.photo),
         str(objective.painting),
@@ -205,7 +208,6 @@ def _ours(objective: Objective, variant: str) -> tuple[Way, Image.Image]:
         frames=FRAMES,
         device="cpu",
         **settings,
-        **({"precision": "float32"} if "float32" in variant else {}),
     )
     seconds = [result.data["trace"][step - 1][0] for step in result.data["frame_steps"]]
     points = [(when, objective(frame)) for when, frame in zip(seconds, result.frames, strict=True)]

@@ -32,6 +32,9 @@ OPTIMIZERS = ("lbfgs", "adam")
 INITS = ("content", "noise", "style")
 PRECISIONS = ("auto", "bf16", "float32")
 
+COARSE = 0.1
+"""Work at each coarser size as a share of the work at the full one."""
+
 HISTORY = 20
 """Steps that L-BFGS remembers."""
 
@@ -71,7 +74,7 @@ def paint(
     pooling: str = "max",
     optimizer: str = "lbfgs",
     steps: int = 100,
-    smallest: int = 128,
+    smallest: int = 48,
     init: str = "content",
     color: str = "style",
     average: float = 0.0,
@@ -109,7 +112,8 @@ def paint(
         network_weights: as `VGGFeatures`.
         pooling: "max" or "avg".
         optimizer: "lbfgs" or "adam".
-        steps: at the full size; half as many at each coarser one.
+        steps: at the full size. Each coarser one, a root of 2 smaller than the next, is given a tenth of the full
+            one's work, and at most as many steps.
         smallest: long side in pixels below which no coarser size is painted first; ``size`` or more for none.
         init: what to begin with: "content", "noise", "style" (noise of its colours), or a style pack, by name or
             folder, whose picture is polished, at the full size only.
@@ -170,8 +174,7 @@ def paint(
     digest = _digest(settings, scene)
     watch = Watch(frames=frames, state=path, resume=resume, digest=digest, log_dir=log, progress=progress)
     brush = Brush(scene, objective, lbfgs(HISTORY) if optimizer == "lbfgs" else adam(), average, watch, began)
-    coarse = sizes(*scene.size, smallest if init in INITS else max(scene.size))[:-1]
-    stages = [*(Stage(at, math.ceil(steps / 2)) for at in coarse), Stage(scene.size, steps)]
+    stages = _stages(scene.size, steps, smallest if init in INITS else max(scene.size))
     painted = brush.paint(_start(init, scene, stages[0].size, seed), stages)
     result = _result(painted, brush, settings)
     if brush.interrupted:
@@ -246,6 +249,14 @@ def _tile(
             f"max_memory: got {gibibytes:g} GiB, expected at least {(kept + part + PROCESS) / 2**30:.1f} for "
             f"{wide} x {high} pixels; or paint smaller"
         ) from None
+
+
+def _stages(size: tuple[int, int], steps: int, smallest: int) -> list[Stage]:
+    """Steps at each size: where they are cheap there are more of them."""
+    high, wide = size
+    *coarse, full = sizes(high, wide, smallest)
+    tenths = [math.ceil(COARSE * steps * high * wide / (h * w)) for h, w in coarse]
+    return [*(Stage(at, min(steps, tenth)) for at, tenth in zip(coarse, tenths, strict=True)), Stage(full, steps)]
 
 
 def _start(init: str, scene: Scene, size: tuple[int, int], seed: int) -> Tensor:
