@@ -224,8 +224,7 @@ class Column:
 
 def validation_terms(pack: Pack) -> dict[str, float]:
     """The terms on held-out photos that a pack's card has; not their sum, which means little where weights differ."""
-    apart = ("photos", "size", "held_out", "total")
-    return {name: value for name, value in pack.card.quality.items() if name not in apart}
+    return {name: value for name, value in pack.card.quality.items() if isinstance(value, float) and name != "total"}
 
 
 def _photo_column(pack: Pack, photos: Tensor) -> Column:
