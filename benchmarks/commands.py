@@ -261,3 +261,31 @@ def paint_command(
     module.plot(found, output / "paint.png")
     click.echo(results if as_json else text, nl=as_json)
     click.echo(f"in {output}: table.md, paint.json, paint.png and the paintings", err=True)
+
+
+@bench.command("polish")
+@click.argument("pack")
+@click.option("--style-image", "painting", metavar="FILE", required=True, help="The painting of its first style.")
+@click.option("--photos", metavar="DIR", required=True, help="Photos to measure on, never trained on.")
+@click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Height and width in pixels.")
+@click.option("--count", type=click.IntRange(min=1), default=4, show_default=True, help="Photos.")
+@click.option("--evaluations", default="0,10,30", show_default=True, help="From the network's painting.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows for programs.")
+def polish_command(evaluations: str, as_json: bool, **options: Any) -> None:
+    """Count the evaluations that `impasto paint` saves by starting from PACK's painting."""
+    module = require("impasto.benchmarks.polish", purpose="impasto bench polish", extra="bench")
+    counts = _numbers(evaluations)
+    with click.progressbar(length=1000, label="Optimising", file=sys.stderr) as bar:
+        rows = module.polish(
+            **options,
+            evaluations=counts,
+            progress=lambda done, total: bar.update(1000 * done // total - bar.pos),
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(row) | {"saved": row.saved} for row in rows], indent=2))
+        return
+    click.echo(f"{'from the network':>18}{'objective':>12}{'from the photo':>16}{'saved':>8}{'given up':>10}")
+    for row in rows:
+        click.echo(f"{row.evaluations:18}{row.objective:12.3f}{row.from_photo:16.1f}{row.saved:8.1f}{row.given_up:10}")
+    click.echo("evaluations of the objective, means over photos")

@@ -21,11 +21,13 @@ from PIL import Image
 from tiny import MODEL, SIZES, write_world
 
 from impasto.benchmarks import artefacts
+from impasto.benchmarks import polish as polish_module
 from impasto.benchmarks import quality as quality_module
 from impasto.benchmarks.commands import bench
 from impasto.benchmarks.curves import Curve, Yardstick, mean_curve, objective_settings, optimisation_curve
 from impasto.benchmarks.judge import painter
 from impasto.benchmarks.levels import Level, Result, check_card, table, write_card
+from impasto.benchmarks.polish import Polish, polish
 from impasto.benchmarks.quality import Quality, exactness, square
 from impasto.card import Style, load_card, save_card
 from impasto.errors import Interrupted, PackError, WrongCall
@@ -387,6 +389,24 @@ def test_a_stop_keeps_the_finished_curves(world, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="run the same command again to go on"):
         measure(world, tmp_path).run()
     assert len(list((tmp_path / "curves").iterdir())) == 1
+
+
+def test_polish_starts_where_the_network_ends(world, measured):
+    """With no evaluation it is the network's level; each further one is worth some of those from the photo."""
+    level = next(result.level for result in measured if result.style == "red")
+    photos = {"size": 32, "count": 2}
+    none, some = polish(str(world / "pack"), world / "red.png", world / "photos", evaluations=(0, 12), **photos)
+    assert none.objective == pytest.approx(level.part("objective"), rel=1e-5)
+    assert none.from_photo == none.saved == level.mean and none.given_up == 0
+    assert some.evaluations == 12 and some.objective < none.objective and some.from_photo >= none.from_photo
+    with pytest.raises(WrongCall, match="got 99 photos"):
+        polish(str(world / "pack"), world / "red.png", world / "photos", count=99)
+
+
+def test_polish_counts_what_was_given_up_as_the_cap(monkeypatch):
+    monkeypatch.setattr(polish_module, "CAP", 50)
+    pairs = [(curve((0, 5.0), (4, 2.0)), curve((0, 9.0), (30, 2.0))), (curve((0, 4.0)), curve((0, 9.0), (50, 4.5)))]
+    assert polish_module._row(pairs, 6) == Polish(6, 3.0, 40.0, 1)
 
 
 def test_what_is_left_out_or_differs_is_said(world, pack, tmp_path):

@@ -184,7 +184,7 @@ def test_alpha_is_kept_exactly(mode: str, format: str) -> None:
 def test_transparency_into_jpeg_is_refused_but_opaque_alpha_is_not(tmp_path: Path) -> None:
     picture = Picture(noise(), alpha=np.full((20, 30), 255, np.uint8))
     assert opened(encode_picture(picture, "jpeg")).mode == "RGB"
-    with pytest.raises(PictureError, match=r"a\.jpg: .*JPEG cannot hold; use --format png"):
+    with pytest.raises(PictureError, match=r"a\.jpg: .*JPEG cannot hold; write PNG"):
         write_picture(replace(picture, alpha=np.zeros((20, 30), np.uint8)), tmp_path / "a.jpg")
     assert list(tmp_path.iterdir()) == []
 

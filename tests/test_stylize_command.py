@@ -316,7 +316,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_rest_done(photos: Path, 
     assert len(lines) == 3
     assert "bad.jpg: cannot be decoded as jpeg" in lines[0]
     assert "transparent.jpg" in lines[1]
-    assert "use --format png" in lines[1]
+    assert "--format png" in lines[1]
     assert lines[2].startswith("5 pictures, 2 failed in ")
     assert len(files_below(Path("out"))) == 5
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from impasto.errors import CheckpointError, require
 from impasto.formats import write_atomically
-from impasto.losses import Step, clip, optimize_image
+from impasto.losses import LossTerms, Step, optimize_image
 from impasto.losses.optimize import StepRule
 from impasto.visualization.objective import PaintObjective
 from impasto.visualization.pyramid import Carried, resize
@@ -83,7 +83,7 @@ class Brush:
         trace: (seconds, evaluations, stage, objective) after each step.
         frames: pictures kept for an animation.
         frame_steps: the step after which each was, counted from 1.
-        terms: the weighted terms, as last evaluated.
+        terms: the weighted terms, at the end those of what is given back.
         raw: the same before weighing.
         interrupted: whether Ctrl-C ended it.
     """
@@ -117,18 +117,31 @@ class Brush:
             self._save()
         elif self.watch.state is not None:
             self.watch.state.unlink(missing_ok=True)
-        return self._image if self._mean is None else self._mean
+        painted = self._image if self._mean is None else self._mean
+        self._judge(painted)
+        return painted
+
+    @torch.no_grad()
+    def _judge(self, painted: Tensor) -> None:
+        """Evaluate what is given back: the last evaluation was of another step, or of no average."""
+        size = (painted.shape[2], painted.shape[3])
+        self._note(self.scene.at(size, self.objective)(painted))
+
+    def _note(self, terms: LossTerms) -> None:
+        self.raw = {name: float(value.detach()) for name, value in terms.raw.items()}
+        self.terms = {name: terms.weights[name] * value for name, value in self.raw.items()}
 
     def _paint_stage(self, stage: Stage) -> None:
-        self._image = resize(self._image, stage.size).clamp(0, 1)
-        self._mean = None if self._mean is None else resize(self._mean, stage.size).clamp(0, 1)
+        within = self.scene.within(stage.size)
+        self._image = within(resize(self._image, stage.size))
+        self._mean = None if self._mean is None else within(resize(self._mean, stage.size))
         self._before = self.trace[-1][1] if self.trace else 0
         self._image = optimize_image(
             self._image,
             self.scene.at(stage.size, self.objective),
             step=self._carried,
             steps=stage.steps - self._step,
-            project=clip,
+            project=within,
             on_step=self._after_step,
             stop=lambda _: self.interrupted,
         )
@@ -143,12 +156,12 @@ class Brush:
         seconds = self._spent + time.perf_counter() - self.began
         self.trace.append((seconds, self._before + step.evaluations, self._stage, step.loss))
         if step.terms is not None:
-            self.raw = {name: float(value.detach()) for name, value in step.terms.raw.items()}
-            self.terms = {name: step.terms.weights[name] * value for name, value in self.raw.items()}
+            self._note(step.terms)
         total = sum(stage.work for stage in self._stages)
         done = sum(stage.work for stage in self._stages[: self._stage])
         done += self._stages[self._stage].work * self._step / self._stages[self._stage].steps
-        if self.watch.frames and len(self.frames) < int(self.watch.frames * done / total):
+        before = done - self._stages[self._stage].work / self._stages[self._stage].steps
+        if int(self.watch.frames * done / total) > int(self.watch.frames * before / total):
             self.frames.append(self._frame())
             self.frame_steps.append(len(self.trace))
         self._show()

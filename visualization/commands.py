@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def _shown(layers: dict[str, float]) -> str:
 @click.option("--network-weights", default="embedded", show_default=True, help="embedded, torchvision, or a file.")
 @click.option("--pooling", type=click.Choice(["max", "avg"]), default="max", show_default=True, help="In the network.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="lbfgs", show_default=True)
-@click.option("--steps", type=int, default=100, show_default=True, help="At the full size; half of it at each coarser.")
-@click.option("--smallest", type=int, default=128, show_default=True, help="No coarser size below this long side.")
+@click.option("--steps", type=int, default=100, show_default=True, help="At the full size; coarser ones come first.")
+@click.option("--smallest", type=int, default=48, show_default=True, help="No coarser size below this long side.")
 @click.option("--init", default="content", show_default=True, help=f"{', '.join(INITS)}, or a style pack to polish.")
 @click.option("--color", type=click.Choice(COLOURS), default="style", show_default=True, help="Whose colours.")
 @click.option("--average", default=0.0, show_default=True, help="Decay of an average of all steps' pictures.")
@@ -124,23 +125,24 @@ def paint_command(
 
     Minutes a picture, and the best there is; `impasto stylize` takes milliseconds. Ctrl-C keeps what there is so far.
     """
-    _check_outputs(output, animation, [content, *styles, *filter(None, masks)])
+    given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if (sweep is not None or by_layer) and (animation or resume or (sweep and by_layer)):
         raise click.UsageError("--sweep and --by-layer make a sheet, one of them, without --animation and --resume")
+    if sweep is not None and "style_weight" in given:
+        raise click.UsageError("--sweep lists the style weights; it goes without --style-weight")
+    _check_outputs(output, animation, [content, *styles, *filter(None, masks)])
     options |= {"size": options["size"] or None, "masks": [mask or None for mask in masks] or None}
-    if by_layer and context.get_parameter_source("content_layers") is ParameterSource.DEFAULT:
+    if by_layer and "content_layers" not in given:
         del options["content_layers"]  # a sheet has other ones by default
     with _progress() as progress:
         options["progress"] = progress
         if sweep is not None:
-            result = style_weight_sheet(content, styles, sweep, **options)
+            result = _drawn(output, lambda: style_weight_sheet(content, styles, sweep, **options))
         elif by_layer:
-            result = layer_sheet(content, styles, **options)
+            result = _drawn(output, lambda: layer_sheet(content, styles, **options))
         else:
             result = _painted(content, styles, output, animation, resume, options)
-    if sweep is not None or by_layer:
-        write_picture(Picture(np.asarray(result.images["sheet"])), output)
-    click.echo(json.dumps(result.data, indent=2) if as_json else f"{output}: {result.caption}", err=not as_json)
+    click.echo(json.dumps(result.data) if as_json else f"{output}: {result.caption}", err=not as_json)
 
 
 def _check_outputs(output: str, animation: str | None, sources: Sequence[str]) -> None:
@@ -155,6 +157,17 @@ def _check_outputs(output: str, animation: str | None, sources: Sequence[str]) -
             raise WrongCall(f"{path} is a folder, or read or written already by this call; choose another output")
         taken.add(Path(path).resolve())
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _drawn(output: str, draw: Callable[[], Result]) -> Result:
+    """Draw a sheet and write it; after Ctrl-C with the pictures that there are."""
+    try:
+        result = draw()
+    except PaintInterrupted as stopped:
+        write_picture(Picture(np.asarray(stopped.result.images["sheet"])), output)
+        raise Interrupted(f"{stopped}; {output} shows what there is so far") from None
+    write_picture(Picture(np.asarray(result.images["sheet"])), output)
+    return result
 
 
 def _painted(
@@ -176,7 +189,7 @@ def _painted(
         ) from None
     write_picture(_like(picture, result), output)
     if animation is not None:
-        write_animation(result.frames, animation)
+        write_animation(result.frames or [result.images["painted"]], animation)
     return result
 
 
@@ -202,13 +215,15 @@ def _like(picture: Picture, result: Result) -> Picture:
 @contextmanager
 def _progress() -> Iterator[Progress | None]:
     """A bar with the time left on standard error, if that is a terminal; else a line every half minute."""
+    left = _time_left()
     if not sys.stderr.isatty():
         said = time.monotonic()
 
         def say(done: float, total: float, text: str) -> None:
             nonlocal said
+            remaining = left(done, total)
             if time.monotonic() - said > 30:
-                click.echo(f"{100 * done / total:.0f} %, {text}", err=True)
+                click.echo(f"{100 * done / total:.0f} %, {text}{remaining}", err=True)
                 said = time.monotonic()
 
         yield say
@@ -217,9 +232,24 @@ def _progress() -> Iterator[Progress | None]:
     def same(text: str | None) -> str | None:
         return text
 
-    with click.progressbar(length=1000, label="Painting", file=sys.stderr, item_show_func=same) as bar:
+    with click.progressbar(length=1000, label="Painting", file=sys.stderr, show_eta=False, item_show_func=same) as bar:
 
         def show(done: float, total: float, text: str) -> None:
-            bar.update(round(1000 * done / total) - bar.pos, text)
+            bar.update(round(1000 * done / total) - bar.pos, text + left(done, total))
 
         yield show
+
+
+def _time_left() -> Callable[[float, float], str]:
+    """Says how long the rest takes, going by the work since it was first asked: a resumed painting begins halfway."""
+    first: tuple[float, float] | None = None
+
+    def left(done: float, total: float) -> str:
+        nonlocal first
+        now = time.monotonic()
+        began, before = first = first or (now, done)
+        if done <= before:
+            return ""
+        return f", {timedelta(seconds=round((now - began) * (total - done) / (done - before)))} left"
+
+    return left

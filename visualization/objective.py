@@ -68,7 +68,8 @@ class PaintObjective:
         dtype: type that the features are computed in where the processor gains by it, such as ``torch.bfloat16``; the
             losses stay in float32.
         tile: compute features in parts of at most ``tile`` pixels a side, a multiple of the deepest layer's stride.
-            Values and gradients are those of the whole picture; memory is that of one part, time about four thirds.
+            Values and gradients are those of the whole picture; memory is that of one part, time four thirds of the
+            whole's and that of the halos, which with small parts of deep layers is several times as much.
 
     Raises:
         ValueError: for an unknown layer, convention or statistic, a convention that the statistic does not have, a

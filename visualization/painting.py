@@ -23,7 +23,7 @@ from impasto.visualization.objective import PaintObjective
 from impasto.visualization.pyramid import sizes
 from impasto.visualization.result import Result
 from impasto.visualization.scene import Scene, Source, read_scene, to_image, to_tensor
-from impasto.visualization.tiles import ALLOCATOR, bytes_per_pixel, fitting_tile, halo
+from impasto.visualization.tiles import fitting_tile, smallest_memory
 
 CONTENT = {"relu4_2": 1.0}
 STYLE = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
@@ -41,8 +41,8 @@ HISTORY = 20
 VECTORS = 10
 """Pictures that are held beside L-BFGS's memory: the photo, the gradient, the direction and so on."""
 
-PROCESS = 700 * 2**20
-"""Bytes that Python, torch and the loss network take before anything is painted."""
+PROCESS = 1000 * 2**20
+"""Bytes of main memory that Python, torch and the loss network take before anything is painted."""
 
 MIRRORED = 8
 """Pixels by which pictures are continued before the loss network sees them, in the convention ``relative``."""
@@ -178,7 +178,8 @@ def paint(
     painted = brush.paint(_start(init, scene, stages[0].size, seed), stages)
     result = _result(painted, brush, settings)
     if brush.interrupted:
-        raise PaintInterrupted(f"stopped after {len(brush.trace)} steps", result)
+        high, wide = painted.shape[2:]
+        raise PaintInterrupted(f"stopped after {len(brush.trace)} steps, at {wide} x {high} pixels", result)
     return result
 
 
@@ -233,22 +234,23 @@ def _tile(
     half: bool,
 ) -> int | None:
     """The side of the parts with which painting takes no more than this; None for the whole picture at once."""
-    if gibibytes is None:
+    layers = [layer for layer in (*content, *style) if layer in features.layers]  # the objective refuses the others
+    if gibibytes is None or not layers:
         return None
     high, wide = scene.size
     targets = sum(
         features.channels[layer] / features.stride[layer] ** 2 for layer in content if layer in features.layers
     )
-    kept = 4.0 * high * wide * (2 * targets + 3 * (2 * HISTORY + VECTORS))
-    layers, dtype = [*content, *style], torch.bfloat16 if half else None
-    try:
-        return fitting_tile(high, wide, features, layers, dtype, gibibytes * 2**30 - kept - PROCESS)
-    except WrongCall:
-        part = (3 * halo(features, layers)) ** 2 * ALLOCATOR * bytes_per_pixel(features, layers, dtype)
+    process = PROCESS if scene.photo.device.type == "cpu" else 0
+    kept = process + 4.0 * high * wide * (2 * targets + 3 * (2 * HISTORY + VECTORS))
+    dtype = torch.bfloat16 if half else None
+    least = kept + smallest_memory(high, wide, features, layers, dtype)
+    if not gibibytes * 2**30 > least:
         raise WrongCall(
-            f"max_memory: got {gibibytes:g} GiB, expected at least {(kept + part + PROCESS) / 2**30:.1f} for "
+            f"max_memory: got {gibibytes:g} GiB, expected at least {math.ceil(10 * least / 2**30) / 10:.1f} for "
             f"{wide} x {high} pixels; or paint smaller"
-        ) from None
+        )
+    return fitting_tile(high, wide, features, layers, dtype, gibibytes * 2**30 - kept)
 
 
 def _stages(size: tuple[int, int], steps: int, smallest: int) -> list[Stage]:
@@ -285,7 +287,8 @@ def _digest(settings: Mapping[str, Any], scene: Scene) -> str:
 
 
 def _result(painted: Tensor, brush: Brush, settings: dict[str, Any]) -> Result:
-    seconds, evaluations, _, objective = brush.trace[-1]
+    seconds, evaluations, _, _ = brush.trace[-1]
+    objective = sum(brush.terms.values())
     high, wide = painted.shape[2:]
     names = ", ".join(brush.scene.names)
     data = {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from impasto.errors import WrongCall, unknown_name
 from impasto.images import MIN_SIDE, Picture, picture_from_array, picture_from_pil, read_picture
-from impasto.losses import LossTerms
+from impasto.losses import LossTerms, clip
 from impasto.visualization.colours import keep_colours, luminance, match_luminance, match_statistics
 from impasto.visualization.objective import PaintObjective, StyleGoal
 from impasto.visualization.pyramid import resize
@@ -33,13 +33,16 @@ def open_picture(source: Source) -> Picture:
     """The picture of a file, an image or an array.
 
     Raises:
+        WrongCall: for something else.
         PictureError: for one that cannot be read, or is too small or too large.
     """
     if isinstance(source, Image.Image):
         return picture_from_pil(source)
     if isinstance(source, np.ndarray):
         return picture_from_array(source)
-    return read_picture(source)
+    if isinstance(source, str | os.PathLike):
+        return read_picture(source)
+    raise WrongCall(f"a picture: got {type(source).__name__}, expected a file, a Pillow image or a uint8 RGB array")
 
 
 def to_tensor(source: Source) -> Tensor:
@@ -101,13 +104,25 @@ class Scene:
             goals.append(StyleGoal(name, weight, targets, grid))
         return lambda image: objective(image, content, goals)
 
+    def within(self, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+        """The projection on what a picture of a size may be: in [0, 1], and the photo where no style is wanted."""
+        covered, subject = self._covered(size), self.subject(size)
+        return clip if covered is None else lambda image: torch.where(covered, image.clamp(0, 1), subject)
+
     def finished(self, painted: Tensor) -> Tensor:
-        """A picture as it is to be seen: with the photo's colours if those were to be kept."""
-        painted = painted.clamp(0, 1)
-        if self.color != "luminance":
-            return painted
+        """A picture as it is to be seen: with the photo's colours if those were to be kept, and its unpainted parts."""
         size = (painted.shape[2], painted.shape[3])
-        return keep_colours(painted, resize(self.photo, size).clamp(0, 1))
+        photo, covered, painted = resize(self.photo, size).clamp(0, 1), self._covered(size), painted.clamp(0, 1)
+        if self.color == "luminance":
+            painted = keep_colours(painted, photo)
+        return painted if covered is None else torch.where(covered, painted, photo)
+
+    def _covered(self, size: tuple[int, int]) -> Tensor | None:
+        """Where a style is wanted, (1, 1, *size); none if one is wanted everywhere."""
+        regions = [region for region in self.regions if region is not None]
+        if len(regions) < len(self.regions):
+            return None
+        return functools.reduce(torch.maximum, [resize(region, size) for region in regions]) > 0
 
 
 def read_scene(
@@ -124,9 +139,12 @@ def read_scene(
     """Read and check everything that `paint` paints from; its arguments are described there."""
     if color not in COLOURS:
         raise unknown_name("color", color, COLOURS)
-    if not styles or (masks is not None and len(masks) != len(styles)):
+    masks = [None] * len(styles) if masks is None else masks
+    if not isinstance(masks, list | tuple):
+        raise WrongCall(f"masks: got {type(masks).__name__}, expected a list with a mask, or None, for each painting")
+    if not styles or len(masks) != len(styles):
         raise WrongCall(
-            f"paint: got {len(styles)} paintings and {len(masks or ())} masks, expected one painting or more and "
+            f"paint: got {len(styles)} paintings and {len(masks)} masks, expected one painting or more and "
             "a mask (or none) for each or no masks"
         )
     if (size is not None and size < MIN_SIDE) or not 0 < style_scale <= 8:
@@ -137,7 +155,6 @@ def read_scene(
     high, wide = fit_within(photo.shape[2], photo.shape[3], size or max(photo.shape[2:]))
     photo = resize(photo, (high, wide)).clamp(0, 1).to(device)
     paintings = [_painting(source, style_scale * max(high, wide), photo, color) for source in styles]
-    masks = masks or [None] * len(styles)
     regions = tuple(None if mask is None else _region(mask, (high, wide)).to(device) for mask in masks)
     return Scene(photo, tuple(paintings), _names(styles), _weights(weights, regions), regions, color)
 

@@ -146,24 +146,30 @@ def bytes_per_pixel(features: VGGFeatures, layers: Sequence[str], dtype: torch.d
     return kept + _IN_FLIGHT * _FLOAT32 * largest
 
 
+def smallest_memory(
+    height: int, width: int, features: VGGFeatures, layers: Sequence[str], dtype: torch.dtype | None = None
+) -> float:
+    """Bytes without which a picture fits neither whole nor in parts; the smallest part is as wide as its halo."""
+    pixels = min(height * width, (3 * halo(features, layers)) ** 2)
+    return pixels * ALLOCATOR * bytes_per_pixel(features, layers, dtype)
+
+
 def fitting_tile(
     height: int, width: int, features: VGGFeatures, layers: Sequence[str], dtype: torch.dtype | None, memory: float
 ) -> int | None:
     """The tile with which an evaluation takes at most some bytes of memory; None where the whole picture fits.
 
     Raises:
-        ValueError: if the smallest tile does not fit either; says how many bytes it takes.
+        ValueError: for less than `smallest_memory`.
     """
     each = ALLOCATOR * bytes_per_pixel(features, layers, dtype)
     if height * width * each <= memory:
         return None
     stride, margin = features.stride[deepest(features, layers)], halo(features, layers)
     tile = math.floor((math.sqrt(max(memory, 0.0) / each) - 2 * margin) / stride) * stride
-    least = max(stride, margin // stride * stride)
-    if tile < least:
-        raise WrongCall(
-            f"memory: got {memory / 2**30:.2f} GiB, expected {each * (least + 2 * margin) ** 2 / 2**30:.2f}"
-        )
+    if tile < margin:
+        needed = smallest_memory(height, width, features, layers, dtype)
+        raise WrongCall(f"memory: got {memory / 2**30:.2f} GiB, expected {needed / 2**30:.2f}")
     return tile
 
 

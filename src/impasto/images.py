@@ -176,7 +176,10 @@ def encode_picture(picture: Picture, format: str | None = None, *, quality: int 
     format = check_write_format(format or written_format(picture.format))
     if format == "jpeg":
         if picture.alpha is not None and picture.alpha.min() < 255:
-            raise PictureError("the picture is transparent in places, which JPEG cannot hold; use --format png")
+            raise PictureError(
+                "the picture is transparent in places, which JPEG cannot hold; write PNG, WebP or TIFF "
+                "(into a folder: --format png)"
+            )
         picture = replace(picture, alpha=None)
     image = Image.fromarray(picture.rgb)
     if picture.icc_profile is not None:
