@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.errors import CheckpointError, MissingExtra, WrongCall, require, unknown_name
-from impasto.losses.weights import CAFFE, VGG_BLOCKS, load_vgg
-from impasto.losses.weights import load_state
+from impasto.losses.weights import CAFFE, VGG_BLOCKS, load_state, load_vgg
 
 CHANNELS = ("rgb", "bgr")
 """Orders in which a network may take the channels of a picture."""
