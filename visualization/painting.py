@@ -26,7 +26,7 @@ from impasto.visualization.scene import Scene, Source, read_scene, to_image, to_
 from impasto.visualization.tiles import fitting_tile, smallest_memory
 
 CONTENT = {"relu4_2": 1.0}
-STYLE = {"relu1_1": 3.0, "relu2_1": 3.0, "relu3_1": 3.0, "relu4_1": 3.0, "relu5_1": 3.0}
+STYLE = {"relu1_1": 2.0, "relu2_1": 2.0, "relu3_1": 2.0, "relu4_1": 2.0, "relu5_1": 2.0}
 
 OPTIMIZERS = ("lbfgs", "adam")
 INITS = ("content", "noise", "style")
