@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +25,19 @@ from impasto.benchmarks.training import ReferenceStep, reference_network, traini
 from impasto.errors import PictureError, WrongCall
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
+
+class Here:
+    """What stands in for a process of its own where a contestant is made up."""
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> SimpleNamespace:
+        found = function(*arguments)
+        return SimpleNamespace(result=lambda: found)
 
 
 def pictures(count: int, size: int, seed: int) -> torch.Tensor:
@@ -94,6 +109,7 @@ def test_speeds_are_pictures_over_seconds_and_ratios_are_taken_round_by_round(mo
         left = iter(seconds)
         return lambda: (order.append(name), next(left))[1]
 
+    monkeypatch.setattr(training_bench, "_home", Here)
     monkeypatch.setattr(training_bench, "reference_turn", lambda *_: turns("reference", [4.0, 8.0, 6.0]))
     of = {"johnson": [2.0, 2.0, 4.0], "fast": [0.5, 1.0, 1.0]}
     monkeypatch.setattr(training_bench, "recipe_turn", lambda recipe, *_: turns(recipe, of[recipe]))
@@ -150,6 +166,7 @@ def test_the_command_prints_json(tmp_path):
 
 
 def test_the_command_prints_a_table(monkeypatch):
+    monkeypatch.setattr(training_bench, "_home", Here)
     monkeypatch.setattr(training_bench, "reference_turn", lambda *_: lambda: 4.0)
     monkeypatch.setattr(training_bench, "recipe_turn", lambda *_: lambda: 0.5)
     done = CliRunner().invoke(bench, ["training", "--rounds", "1", "--device", "cpu"], catch_exceptions=False)
@@ -162,7 +179,8 @@ def test_the_command_prints_a_table(monkeypatch):
     assert "threads" in done.stdout.splitlines()[4]
 
 
-def test_wrong_calls(tmp_path: Path):
+def test_wrong_calls(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(training_bench, "_home", Here)
     for wrong in ({"rounds": 0}, {"steps": 0}, {"device": "gpu"}, {"size": 40}, {"batch": 0}):
         with pytest.raises(WrongCall):
             training_speed(**wrong)
