@@ -12,6 +12,7 @@ from PIL import Image
 from reference.colours import YIQ
 
 from impasto.errors import PictureError
+from impasto.losses import LossTerms
 from impasto.visualization.scene import Scene, fit_within, open_picture, read_scene, to_image, to_tensor
 
 GREY = np.full((24, 32, 3), 128, np.uint8)
@@ -80,6 +81,8 @@ class TestSizes:
         seen: dict[str, list[tuple[int, ...]]] = {"content": [], "style": [], "goals": []}
 
         class Objective:
+            convention = "relative"
+
             def content_targets(self, photo: torch.Tensor) -> str:
                 seen["content"].append(tuple(photo.shape))
                 return "content"
@@ -88,18 +91,39 @@ class TestSizes:
                 seen["style"].append(tuple(painting.shape))
                 return {}
 
-            def __call__(self, image: torch.Tensor, content: str, goals: Any) -> torch.Tensor:
+            def __call__(self, image: torch.Tensor, content: str, goals: Any) -> LossTerms:
                 assert content == "content"
                 seen["goals"] += [(goal.name, goal.weight, goal.region.shape) for goal in goals]
-                return image.sum()
+                return LossTerms({"tv": image.sum()}, {"tv": 1.0})
 
         left, right = mask(48, 64, slice(0, 32)), mask(48, 64, slice(32, 64))
         scene = read(draw(48, 64), [draw(40, 60, 1), draw(80, 100, 2)], masks=[left, right], size=64)
         objective: Any = Objective()
-        assert scene.at((24, 32), objective)(torch.ones(1, 3, 24, 32)) == 3 * 24 * 32
+        assert scene.at((24, 32), objective)(torch.ones(1, 3, 24, 32)).total == 3 * 24 * 32
         assert seen["content"] == [(1, 3, 24, 32)]
         assert seen["style"] == [(1, 3, 20, 30), (1, 3, 26, 32)]
         assert seen["goals"] == [("style_1", 0.5, (1, 1, 24, 32)), ("style_2", 0.5, (1, 1, 24, 32))]
+
+    def test_sums_of_content_are_raised_where_positions_are_fewer(self):
+        """In the convention gatys; the others are means, and style always is."""
+        weights = {"content/relu1_1": 3.0, "style/relu1_1": 5.0, "tv": 7.0}
+
+        class Objective:
+            content_targets = style_targets = staticmethod(lambda picture: {})
+
+            def __init__(self, convention: str) -> None:
+                self.convention = convention
+
+            def __call__(self, image: torch.Tensor, content: Any, goals: Any) -> LossTerms:
+                return LossTerms({name: image.mean() for name in weights}, weights)
+
+        scene = read(draw(48, 64), [draw(40, 60)], size=64)
+        for convention, content in (("gatys", 3.0 * 4), ("relative", 3.0), ("johnson", 3.0)):
+            objective: Any = Objective(convention)
+            assert scene.at((24, 32), objective)(torch.ones(1, 3, 24, 32)).weights == weights | {
+                "content/relu1_1": content
+            }
+            assert scene.at((48, 64), objective)(torch.ones(1, 3, 48, 64)).weights == weights
 
 
 class TestNames:

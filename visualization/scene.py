@@ -93,7 +93,11 @@ class Scene:
         return luminance(photo).expand_as(photo).contiguous() if self.color == "luminance" else photo
 
     def at(self, size: tuple[int, int], objective: PaintObjective) -> Callable[[Tensor], LossTerms]:
-        """What is minimised when painting at a size of the same proportion: the targets are computed here, once."""
+        """What is minimised when painting at a size of the same proportion: the targets are computed here, once.
+
+        Content in the convention ``gatys`` is a sum over positions, of which a coarser size has fewer: its weight is
+        raised there, so that content and style are in the balance of the full size.
+        """
         scale = max(size) / max(self.size)
         content = objective.content_targets(self.subject(size))
         goals = []
@@ -102,7 +106,9 @@ class Scene:
             targets = objective.style_targets(small)
             grid = None if region is None else resize(region, size).clamp(0, 1)
             goals.append(StyleGoal(name, weight, targets, grid))
-        return lambda image: objective(image, content, goals)
+        summed = objective.convention == "gatys"
+        balance = self.size[0] * self.size[1] / (size[0] * size[1]) if summed else 1.0
+        return lambda image: _balanced(objective(image, content, goals), balance)
 
     def within(self, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
         """The projection on what a picture of a size may be: in [0, 1], and the photo where no style is wanted."""
@@ -123,6 +129,12 @@ class Scene:
         if len(regions) < len(self.regions):
             return None
         return functools.reduce(torch.maximum, [resize(region, size) for region in regions]) > 0
+
+
+def _balanced(terms: LossTerms, balance: float) -> LossTerms:
+    """The terms with the weights of content times a factor."""
+    factors = {name: balance if name.startswith("content/") else 1.0 for name in terms.weights}
+    return LossTerms(terms.raw, {name: weight * factors[name] for name, weight in terms.weights.items()})
 
 
 def read_scene(
