@@ -19,6 +19,7 @@ from impasto.visualization import Model, Result, registry
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 QUICK: dict[str, dict[str, Any]] = {
+    "patch_pca": {"count": 500, "patch": 5},
     "effective_receptive_field": {"count": 2},
 }
 """Options that make a technique quick on the tiny network, where its own are not."""
