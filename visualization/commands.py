@@ -92,7 +92,13 @@ def _shown(layers: dict[str, float]) -> str:
 @click.option("--pooling", type=click.Choice(["max", "avg"]), default="max", show_default=True, help="In the network.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="lbfgs", show_default=True)
 @click.option("--steps", type=int, default=100, show_default=True, help="At the full size; coarser ones come first.")
-@click.option("--smallest", type=int, default=48, show_default=True, help="No coarser size below this long side.")
+@click.option(
+    "--smallest",
+    type=int,
+    default=96,
+    show_default=True,
+    help="No coarser size below this long side; less frees shapes.",
+)
 @click.option("--init", default="content", show_default=True, help=f"{', '.join(INITS)}, or a style pack to polish.")
 @click.option("--color", type=click.Choice(COLOURS), default="style", show_default=True, help="Whose colours.")
 @click.option("--average", default=0.0, show_default=True, help="Decay of an average of all steps' pictures.")

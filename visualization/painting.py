@@ -74,7 +74,7 @@ def paint(
     pooling: str = "max",
     optimizer: str = "lbfgs",
     steps: int = 100,
-    smallest: int = 48,
+    smallest: int = 96,
     init: str = "content",
     color: str = "style",
     average: float = 0.0,
