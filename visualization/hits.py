@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from impasto.errors import WrongCall
 from impasto.formats import write_atomically
 from impasto.losses import capture
 from impasto.visualization.fields import Field
@@ -133,3 +134,18 @@ def remembered(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, content.getvalue())
     return hits
+
+
+def on_page(technique: str, units: tuple[int, ...], count: int, page: int, size: int) -> list[int]:
+    """The units of a page of ``size``, counted from 1: of those asked for, in their order, or of all ``count``.
+
+    Raises:
+        WrongCall: an unknown unit, or a page that is not there.
+    """
+    if unknown := [unit for unit in units if not 0 <= unit < count]:
+        raise WrongCall(f"unit {unknown[0]}: expected 0 to {count - 1}")
+    chosen = list(dict.fromkeys(units)) or list(range(count))
+    pages = math.ceil(len(chosen) / size)
+    if not 1 <= page <= pages:
+        raise WrongCall(f"{technique}: got page {page}, expected 1 to {pages}")
+    return chosen[(page - 1) * size : page * size]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from impasto.losses import capture
 from impasto.sheets import tiled
 from impasto.visualization.drawing import GREY, boxed, grid
 from impasto.visualization.fields import Field, receptive_fields
-from impasto.visualization.hits import Hits, remembered
+from impasto.visualization.hits import Hits, on_page, remembered
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Box, Model
 from impasto.visualization.progress import track
@@ -80,7 +79,7 @@ def top_patches(
         raise WrongCall(f"top patches: got count {count} and side {side}, expected 1 or more of each")
     field = receptive_fields(model.network, [layer], size=model.size)[layer]
     hits = remembered(cache, model, pictures, layer, count, field, border)
-    shown = _page(units, len(hits.values), page)
+    shown = on_page("top patches", units, len(hits.values), page, PAGE)
     tiles = _Tiles(model, pictures, field, side)
     blocks, facts = tiles.blocks({unit: _hits_of(hits, unit) for unit in shown})
     labels = [f"unit {unit}\n{_span(unit, hits)}" for unit in shown]
@@ -114,16 +113,6 @@ def _caption(data: dict[str, Any], units: int, border: bool) -> str:
 def _span(unit: int, hits: Hits) -> str:
     values = hits.values[unit]
     return f"{float(values[0]):.3g} to {float(values[values != 0][-1]):.3g}" if values[0] != 0 else "never active"
-
-
-def _page(units: tuple[int, ...], count: int, page: int) -> list[int]:
-    if unknown := [unit for unit in units if not 0 <= unit < count]:
-        raise WrongCall(f"unit {unknown[0]}: expected 0 to {count - 1}")
-    chosen = list(dict.fromkeys(units)) or list(range(count))
-    pages = math.ceil(len(chosen) / PAGE)
-    if not 1 <= page <= pages:
-        raise WrongCall(f"top patches: got page {page}, expected 1 to {pages}")
-    return chosen[(page - 1) * PAGE : page * PAGE]
 
 
 def _hits_of(hits: Hits, unit: int) -> list[tuple[float, int, int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from impasto.visualization.backprop import SAME_FOR_ANY, same_for_any
 from impasto.visualization.drawing import GREY, grid
 from impasto.visualization.drawing import unit as scaled
 from impasto.visualization.fields import Field, receptive_fields
-from impasto.visualization.hits import Hits, remembered
+from impasto.visualization.hits import Hits, on_page, remembered
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Box, Model
 from impasto.visualization.neurons import full_at
@@ -86,7 +85,7 @@ def zeiler_sheet(
         raise WrongCall(f"zeiler sheet: got count {count} and side {side}, expected 1 or more of each")
     field = receptive_fields(model.network, [layer], size=model.size)[layer]
     hits = remembered(cache, model, pictures, layer, count, field, border)
-    shown = _page(units, len(hits.values), page)
+    shown = on_page("zeiler sheet", units, len(hits.values), page, PAGE)
     active = [unit for unit in shown if hits.values[unit, 0] != 0]
     if not active:
         raise Refused(f"zeiler sheet: these units of {layer} are never active in these photos; choose others")
@@ -129,16 +128,6 @@ def _caption(data: dict[str, Any], units: int) -> str:
 
 
 _CAPITAL = {"deconvnet": "The deconvnet", "guided": "Guided backpropagation"}
-
-
-def _page(units: tuple[int, ...], count: int, page: int) -> list[int]:
-    if unknown := [unit for unit in units if not 0 <= unit < count]:
-        raise WrongCall(f"unit {unknown[0]}: expected 0 to {count - 1}")
-    chosen = list(dict.fromkeys(units)) or list(range(count))
-    pages = math.ceil(len(chosen) / PAGE)
-    if not 1 <= page <= pages:
-        raise WrongCall(f"zeiler sheet: got page {page}, expected 1 to {pages}")
-    return chosen[(page - 1) * PAGE : page * PAGE]
 
 
 @dataclass(frozen=True)
