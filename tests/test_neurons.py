@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from looking import SIDE, data_folder, noise, photo, tiny_model
+from reference.relu import HandMade
 from torch import nn
 from torch.nn import functional as F
 
@@ -314,24 +315,6 @@ class TestWhichNeuron:
             project(tiny_model(), photo(), [(0,)], "gided")
 
 
-class Custom(torch.autograd.Function):
-    """The rule of guided backpropagation or of the deconvnet as the papers write it, for a cut from 0 to ``upper``."""
-
-    @staticmethod
-    def forward(context, x, upper, deconv):
-        context.save_for_backward(x)
-        context.upper, context.deconv = upper, deconv
-        return x.clamp(0, upper)
-
-    @staticmethod
-    def backward(context, gradient):
-        (f,) = context.saved_tensors
-        passed = torch.where(gradient > 0, gradient, torch.zeros_like(gradient))
-        if not context.deconv:
-            passed = torch.where((f > 0) & (f < context.upper), passed, torch.zeros_like(passed))
-        return passed, None, None
-
-
 class Activation(nn.Module):
     """Any function as a module."""
 
@@ -370,7 +353,7 @@ OTHER = {"guided": "deconv", "deconv": "guided"}
 
 
 def rewritten(rule, upper):
-    return classifier(lambda: Activation(lambda x: Custom.apply(x, upper, rule == "deconv")))
+    return classifier(lambda: Activation(lambda x: HandMade.apply(x, upper, rule == "deconv")))
 
 
 def magnitude(network, picture, target):
@@ -466,7 +449,7 @@ class TestGuidedAndDeconv:
 
 def _half(rule):
     """ReLUs of the features ruled, the classifier's not: hooks on ``model.features``."""
-    custom = lambda: Activation(lambda x: Custom.apply(x, torch.inf, rule == "deconv"))  # noqa: E731
+    custom = lambda: Activation(lambda x: HandMade.apply(x, torch.inf, rule == "deconv"))  # noqa: E731
     return classifier(custom, after=nn.ReLU)
 
 

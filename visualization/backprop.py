@@ -63,11 +63,11 @@ def guided_backprop(
         scale: Drawn full: the largest magnitude, or 5 standard deviations of what it sees.
 
     Returns:
-        A `Result` with the images ``sheet``, ``gradient`` (RGB around mid-grey, which is 0) and ``magnitude`` (the
-        largest of the three channels). ``data`` has the class or the neuron and its value, the least and the greatest
-        value, what is drawn full (``limit``), ``others``: activation functions that the rule does not reach; and the
-        check. For a class: ``reinitialised``, Spearman's rho of the magnitude with the one after the ``last_layer`` is
-        re-initialised, beside the same of the ``plain`` gradient. For a neuron: the largest magnitude ``outside`` its
+        A `Result` with the images ``guided_backprop``, ``signed`` (RGB around mid-grey, which is 0) and
+        ``magnitude`` (the largest of the three channels). ``data`` has the class or the neuron and its value, the least
+        and the greatest value, what is drawn full (``limit``), ``others``: activation functions that the
+        rule does not reach; and the check. For a class: ``reinitialised``, Spearman's rho of the magnitude with the one
+        after the ``last_layer`` is re-initialised, beside the same of the ``plain`` gradient. For a neuron: the largest magnitude ``outside`` its
         receptive field, which is 0.
 
     Raises:
@@ -105,7 +105,7 @@ def deconvnet(
         scale: Drawn full: the largest magnitude, or 5 standard deviations of what it sees.
 
     Returns:
-        As `guided_backprop`.
+        As `guided_backprop`, with the image ``deconvnet`` in the place of its first.
 
     Raises:
         Refused: as `guided_backprop`.

@@ -90,6 +90,13 @@ def _extents(network: nn.Module, layers: Sequence[str], size: int, axis: int) ->
     return found
 
 
+def box_seen(field: Field | None, size: int, row: int, column: int) -> tuple[float, float, float, float]:
+    """Where a unit looks in a picture of ``size`` pixels a side: its field, or all if that is as large or global."""
+    if field is None or min(field.size) >= size:
+        return 0, 0, size, size
+    return field.box(row, column)
+
+
 def _device(network: nn.Module) -> torch.device:
     return next((each.device for each in (*network.parameters(), *network.buffers())), torch.device("cpu"))
 

@@ -14,7 +14,7 @@ from impasto.errors import WrongCall
 from impasto.losses import capture
 from impasto.sheets import tiled
 from impasto.visualization.drawing import GREY, boxed, grid
-from impasto.visualization.fields import Field, receptive_fields
+from impasto.visualization.fields import Field, box_seen, receptive_fields
 from impasto.visualization.hits import Hits, on_page, remembered
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Box, Model
@@ -174,10 +174,8 @@ class _Tiles:
         return drawn, {unit: [facts[unit, rank] for rank in range(len(hits))] for unit, hits in units.items()}
 
     def box(self, row: int, column: int) -> Box:
-        """Where a unit looks, in pixels the network reads: its field, or all if that is larger than the picture."""
-        if self.field is None or min(self.field.size) >= self.model.size:
-            return 0, 0, self.model.size, self.model.size
-        return self.field.box(row, column)
+        """Where a unit looks, in pixels the network reads."""
+        return box_seen(self.field, self.model.size, row, column)
 
     def tile_size(self) -> tuple[int, int]:
         """Width and height of a patch's tile, in the proportion of a unit's box."""

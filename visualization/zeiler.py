@@ -16,7 +16,7 @@ from impasto.sheets import sheet
 from impasto.visualization.backprop import SAME_FOR_ANY, same_for_any
 from impasto.visualization.drawing import GREY, grid
 from impasto.visualization.drawing import unit as scaled
-from impasto.visualization.fields import Field, receptive_fields
+from impasto.visualization.fields import Field, box_seen, receptive_fields
 from impasto.visualization.hits import Hits, on_page, remembered
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Box, Model
@@ -215,10 +215,8 @@ class _View:
         return values if values.ndim == 4 else values[:, :, None, None]
 
     def box(self, row: int, column: int) -> Box:
-        """Where a unit looks, in pixels the network reads: its field, or all if that is larger than the picture."""
-        if self.field is None or min(self.field.size) >= self.model.size:
-            return 0, 0, self.model.size, self.model.size
-        return self.field.box(row, column)
+        """Where a unit looks, in pixels the network reads."""
+        return box_seen(self.field, self.model.size, row, column)
 
     def same_for_any(self, unit: int, hits: Hits) -> list[str]:
         """Which blocks would be the same for any other photo, from a unit's best hit."""
