@@ -65,10 +65,10 @@ def guided_backprop(
     Returns:
         A `Result` with the images ``guided_backprop``, ``signed`` (RGB around mid-grey, which is 0) and
         ``magnitude`` (the largest of the three channels). ``data`` has the class or the neuron and its value, the least
-        and the greatest value, what is drawn full (``limit``), ``others``: activation functions that the
-        rule does not reach; and the check. For a class: ``reinitialised``, Spearman's rho of the magnitude with the one
-        after the ``last_layer`` is re-initialised, beside the same of the ``plain`` gradient. For a neuron: the largest magnitude ``outside`` its
-        receptive field, which is 0.
+        and the greatest value, what is drawn full (``limit``), ``others``: activation functions that the rule does not
+        reach; and the check. For a class: ``reinitialised``, Spearman's rho of the magnitude with the one after the
+        ``last_layer`` is re-initialised, beside the same of the ``plain`` gradient. For a neuron: the largest magnitude
+        ``outside`` its receptive field, which is 0.
 
     Raises:
         Refused: a network without ReLUs, or without classes if no layer is named; a neuron or a class that nothing
