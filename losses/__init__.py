@@ -2,16 +2,18 @@
 
 from impasto.losses.capture import capture
 from impasto.losses.functional import CONVENTIONS, content_loss, gram_matrix, style_loss, total_variation
-from impasto.losses.optimize import Step, adam, clip, lbfgs, optimize_image
+from impasto.losses.optimize import NORMS, Operator, Step, adam, clip, lbfgs, optimize_image, steepest
 from impasto.losses.perceptual import LossTerms, PerceptualLoss
 from impasto.losses.statistics import STATISTICS, Moments, moments, statistic_loss
 from impasto.losses.vgg import VGGFeatures
 
 __all__ = [
     "CONVENTIONS",
+    "NORMS",
     "STATISTICS",
     "LossTerms",
     "Moments",
+    "Operator",
     "PerceptualLoss",
     "Step",
     "VGGFeatures",
@@ -24,6 +26,7 @@ __all__ = [
     "moments",
     "optimize_image",
     "statistic_loss",
+    "steepest",
     "style_loss",
     "total_variation",
 ]

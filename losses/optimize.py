@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from impasto.errors import WrongCall
+from impasto.errors import WrongCall, unknown_name
 from impasto.losses.perceptual import LossTerms
 
 Objective = Callable[[Tensor], Tensor | LossTerms]
 StepRule = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+Operator = Callable[[Tensor, Tensor, int], Tensor]
+"""(picture, gradient, number of the step from 1) -> picture: the r of ``x <- r(x - rate * gradient)`` (Yosinski et al. 2015,
+equation 2), such as decay or a blur every few steps."""
+
+NORMS = ("none", "l1", "l2", "sign")
+"""What a gradient is divided by: nothing; its mean magnitude; its root mean square; each value by its own magnitude."""
 
 
 def lbfgs(history: int = 100, rate: float = 1.0) -> StepRule:
@@ -32,6 +39,54 @@ def lbfgs(history: int = 100, rate: float = 1.0) -> StepRule:
 def adam(rate: float = 0.02, betas: tuple[float, float] = (0.9, 0.99)) -> StepRule:
     """Adam; ``rate`` is in units of the picture's range."""
     return lambda parameters: torch.optim.Adam(parameters, lr=rate, betas=betas)
+
+
+def steepest(rate: float | Callable[[int], float] = 0.01, norm: str = "none") -> StepRule:
+    """Steepest descent: ``x - rate * gradient / norm``, whose length does not depend on the scale of the objective.
+
+    A picture's step is ``rate`` in the mean of its values' magnitudes (``l1``, DeepDream's), in their root mean square
+    (``l2``), or in each value (``sign``, that of the fast gradient sign method). A gradient that is zero stays zero.
+
+    Args:
+        rate: in units of the picture's range (``none``: in those by those of the objective); or a function that gives
+            it for the number of the step, from 1.
+        norm: one of `NORMS`; of each picture (1, 3, H, W) of a batch by itself.
+
+    Raises:
+        ValueError: for an unknown norm.
+    """
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    return lambda parameters: _Steepest(parameters, rate if callable(rate) else lambda index: rate, norm)
+
+
+class _Steepest(torch.optim.Optimizer):
+    """See `steepest`."""
+
+    def __init__(self, parameters: list[Tensor], rate: Callable[[int], float], norm: str) -> None:
+        super().__init__(parameters, {})
+        self.rate, self.norm, self.index = rate, norm, 0
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Evaluate, then move every parameter."""
+        loss = None if closure is None else closure()
+        self.index += 1
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter -= self.rate(self.index) * normalised(parameter.grad, self.norm)
+        return loss
+
+
+def normalised(gradient: Tensor, norm: str) -> Tensor:
+    """A gradient (N, ...) divided by one of `NORMS`, each of the N by its own; zero stays zero."""
+    if norm == "none":
+        return gradient
+    if norm == "sign":
+        return gradient.sign()
+    flat = gradient.flatten(1)
+    scale = flat.abs().mean(1) if norm == "l1" else flat.square().mean(1).sqrt()
+    return gradient / torch.where(scale > 0, scale, 1).view(-1, *[1] * (gradient.ndim - 1))
 
 
 def clip(image: Tensor) -> Tensor:
@@ -125,6 +180,7 @@ def optimize_image(
     step: StepRule | None = None,
     steps: int = 200,
     transforms: Callable[[Tensor], Tensor] | None = None,
+    operators: Sequence[Operator] = (),
     project: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[Step], None] | None = None,
     stop: Callable[[Step], bool] | None = None,
@@ -136,9 +192,11 @@ def optimize_image(
     Args:
         start: (N, 3, H, W) float; left as it is.
         objective: picture -> scalar tensor or `LossTerms`, minimised.
-        step: the step rule, `lbfgs` (default) or `adam`; one call of it makes an optimiser for the picture.
-        steps: number of steps at most. A step of L-BFGS evaluates the objective once or more, one of Adam once.
+        step: the step rule, `lbfgs` (default), `adam` or `steepest`; one call of it makes an optimiser for the picture.
+        steps: number of steps at most. A step of L-BFGS evaluates the objective once or more, one of the others once.
         transforms: applied to the picture before each evaluation (jitter, padding); the gradient passes through it.
+        operators: change the picture after each step, one after the other, before ``project``. They are for step rules
+            without a memory of where the last step ended, `steepest` or `adam`.
         project: keeps the picture in a set, such as `clip`: the objective is evaluated inside it only.
         on_step: called after each step.
         stop: called after ``on_step``; true ends the loop.
@@ -147,7 +205,8 @@ def optimize_image(
         The picture (N, 3, H, W), detached, on the device and in the type of ``start``.
 
     Raises:
-        ValueError: if ``start`` is not a float tensor, the objective is not a scalar, or ``steps`` is negative.
+        ValueError: if ``start`` is not a float tensor, the objective is not a scalar, ``steps`` is negative, or there
+            are operators and the step rule is `lbfgs`.
     """
     if not start.is_floating_point():
         raise WrongCall(f"start: got {start.dtype}, expected a float picture (N, 3, H, W) in [0, 1]")
@@ -156,11 +215,15 @@ def optimize_image(
     with torch.inference_mode(False):
         image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         optimiser = (step or lbfgs())([image])
+        if operators and isinstance(optimiser, torch.optim.LBFGS):
+            raise WrongCall("operators: L-BFGS expects the picture where its last step ended; use steepest() or adam()")
         once = isinstance(optimiser, torch.optim.LBFGS) and transforms is None
         evaluation = _Evaluation(image, objective, transforms, project, once)
         for index in range(1, steps + 1):
             before = image.detach().clone()
             optimiser.step(evaluation)  # type: ignore[arg-type]  # torch types the closure's result as a float
+            for operator in operators:
+                _replace(image, operator(image.detach(), image.grad, index))  # type: ignore[arg-type]  # there is one
             if project is not None:
                 _project(image, before, project, optimiser)
                 if torch.equal(image, before):  # nothing is better along this direction: begin with the gradient again
@@ -171,6 +234,11 @@ def optimize_image(
             if stop is not None and stop(now):
                 break
         return image.detach()
+
+
+@torch.no_grad()
+def _replace(image: Tensor, changed: Tensor) -> None:
+    image.copy_(changed)
 
 
 @torch.no_grad()

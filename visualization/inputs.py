@@ -13,7 +13,7 @@ from torch import Tensor
 
 from impasto.errors import PictureError, WrongCall
 from impasto.formats import IMAGE_SUFFIXES
-from impasto.visualization.model import Model
+from impasto.visualization.model import Model, load_model
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class Pictures:
             yield indices, torch.cat([model.read(self.paths[index]) for index in indices])
 
 
+Whole = Tensor
+"""A picture that a technique gets uncropped (`Model.read_whole`), for networks that take any size."""
+
 PicturesLike = Pictures | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, a folder, or several of them."""
 
@@ -88,10 +91,30 @@ def read_inputs(model: Model, reads: str, inputs: tuple[Any, ...]) -> tuple[tupl
     if reads == "pictures":
         pictures = Pictures.of(given)
         return (pictures,), list(pictures.given)
+    picture = read_picture_for(model, reads, given)
+    return (picture,), [os.fspath(given)] if isinstance(given, str | os.PathLike) else None
+
+
+def read_option(model: Model, opens: str, reads: str, value: Any) -> Any:
+    """What an option of a technique stands for: a picture read as the technique's own is, a network, or the value."""
+    if value is None or not opens:
+        return value
+    if opens == "picture":
+        return read_picture_for(model, reads, value)
+    return value if isinstance(value, Model) else load_model(value).to(model.device)
+
+
+def read_picture_for(model: Model, reads: str, given: Any) -> Tensor:
+    """One picture (1, 3, H, W) on the model's device, cropped or whole.
+
+    Raises:
+        WrongCall: a tensor that is not one picture.
+        PictureError: what cannot be read.
+    """
     if not isinstance(given, Tensor):
-        return (model.read(given),), [os.fspath(given)] if isinstance(given, str | os.PathLike) else None
+        return model.read_whole(given) if reads == "whole picture" else model.read(given)
     if given.ndim != 4 or given.shape[:2] != (1, 3) or not given.is_floating_point():
         raise WrongCall(
             f"a picture: got {given.dtype} of shape {tuple(given.shape)}, expected float RGB (1, 3, H, W) in [0, 1]"
         )
-    return (given.detach().to(model.device),), None
+    return given.detach().to(model.device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from impasto.errors import WrongCall
 from impasto.visualization.probe import Head, Probe, probed
 from impasto.visualization.registry import Refused
-from impasto.visualization.scene import Source, open_picture, to_tensor
+from impasto.visualization.scene import Source, fit_within, open_picture, to_tensor
 from impasto.visualization.zoo import CHANNELS, Preprocessing, load_network
 
 Box = tuple[float, float, float, float]
@@ -106,6 +106,22 @@ class Model(nn.Module):
         image = image.resize((width, height), Image.Resampling[self.preprocessing.interpolation.upper()])
         image = image.crop((left, top, left + self.size, top + self.size))
         return to_tensor(image).to(self.device)
+
+    def read_whole(self, picture: Source) -> Tensor:
+        """A photo whose longer side is `size`, uncropped, for a network that takes pictures of any size.
+
+        Args:
+            picture: a file, a Pillow image, or a uint8 RGB array (H, W, 3).
+
+        Returns:
+            (1, 3, H, W), float RGB in [0, 1], on the model's device.
+
+        Raises:
+            PictureError: for one that cannot be read, or is too small or too large.
+        """
+        image = Image.fromarray(open_picture(picture).rgb)
+        height, width = fit_within(image.height, image.width, self.size)
+        return to_tensor(image.resize((width, height), Image.Resampling.LANCZOS)).to(self.device)
 
     def to_photo(self, box: Box, photo_size: tuple[int, int]) -> Box:
         """A box in pixels of what `read` gives, in pixels of the photo (width, height) it was read from.

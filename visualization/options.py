@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
 from collections.abc import Callable
@@ -23,6 +24,7 @@ class Option:
         help: what the docstring's Args says of it.
         choices: the values of a ``Literal``; none for any value.
         many: a tuple, written ``1,2,3``.
+        opens: what a text stands for: "picture", a file of one; "network", one that is loaded by its name; or nothing.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     many: bool = False
+    opens: str = ""
 
     @property
     def flag(self) -> str:
@@ -48,10 +51,12 @@ class Option:
             expected = f"{self.kind.__name__}s such as 1,2" if self.many else f"a value of type {self.kind.__name__}"
             raise WrongCall(f"{self.flag}: got {text!r}, expected {expected}") from None
 
-    def words(self, value: Any) -> list[str]:
-        """The words on the command line that give this value: none for the default."""
-        if value == self.default or value is None:
+    def words(self, value: Any) -> list[str] | None:
+        """The words on the command line that give this value: an empty list for the default, None if there are none."""
+        if value is None or (not self.opens and value == self.default):
             return []
+        if self.opens:
+            return [self.flag, os.fspath(value)] if isinstance(value, str | os.PathLike) else None
         if self.kind is bool:
             return [self.flag.split("/")[0 if value else 1]]
         return [self.flag, self.text(value)]
@@ -71,7 +76,8 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
 
     Raises:
         TypeError: a keyword-only parameter without a default, or of a type that the command line cannot give: one has
-            bool, int, float, str, ``Literal`` of strings, a tuple of one of them, or one of them or None.
+            bool, int, float, str, ``Literal`` of strings, a tuple of one of them, or one of them or None; a Tensor
+            or None (a picture), a Model or None (a network), which are opened.
     """
     signature = inspect.signature(function, eval_str=True)
     helps = argument_helps(function.__doc__ or "")
@@ -87,6 +93,9 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
 def _option(name: str, annotation: Any, default: Any, help: str) -> Option:
     arms = [arm for arm in get_args(annotation) if arm is not type(None)] if _is_union(annotation) else [annotation]
     one = str if set(arms) == {int, str} else arms[0]
+    opens = {"Tensor": "picture", "Model": "network"}.get(getattr(one, "__name__", ""), "")
+    if opens and default is None:
+        return Option(name, str, default, help, opens=opens)
     if get_origin(one) is Literal:
         return Option(name, str, default, help, choices=get_args(one))
     many = get_origin(one) is tuple and get_args(one)[1:] == (...,)

@@ -29,6 +29,11 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The same items, said to be ``what``: after each, one step of ``total`` is done."""
     for done, item in enumerate(items, start=1):
         yield item
-        report = _listener.get()
-        if report is not None:
-            report(done, total, what)
+        tell(done, total, what)
+
+
+def tell(done: int, total: int, what: str) -> None:
+    """Say that ``done`` of ``total`` steps of ``what`` are done, as the ``on_step`` of a loop does."""
+    report = _listener.get()
+    if report is not None:
+        report(done, total, what)

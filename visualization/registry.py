@@ -32,8 +32,9 @@ P = ParamSpec("P")
 
 FAMILIES = ("weights", "activations", "representations", "attribution", "synthesis", "fooling", "quantification")
 
-READS = {"": "nothing", "Tensor": "one picture", "Pictures": "pictures"}
-"""What the annotation of a technique's second parameter means."""
+READS = {"": "nothing", "Tensor": "one picture", "Whole": "whole picture", "Pictures": "pictures"}
+"""What the annotation of a technique's second parameter means. One picture is cropped as the network wants it; a whole
+one is not."""
 
 
 class Refused(WrongCall):
@@ -167,19 +168,23 @@ class technique:
         def run(model: Model, *inputs: Any, **options: Any) -> Result:
             import torch
 
-            from impasto.visualization.inputs import read_inputs
+            from impasto.visualization.inputs import read_inputs, read_option
 
             known = options_of(function)
             for name, value in options.items():
                 if name in known:
                     known[name].check(value)
             read, words = read_inputs(model, reads, inputs)
+            opened = {
+                name: read_option(model, known[name].opens, reads, value) if name in known else value
+                for name, value in options.items()
+            }
             with torch.enable_grad():
-                result = function(model, *read, **options)
-            if result.command or words is None or model.command is None:
+                result = function(model, *read, **opened)
+            said = [known[name].words(value) for name, value in options.items()]
+            if result.command or words is None or model.command is None or None in said:
                 return result
-            for name, value in options.items():
-                words += known[name].words(value)
+            words += [word for each in said for word in each or ()]
             words = ["impasto", "see", function.__name__.replace("_", "-"), *words, *model.command]
             return replace(result, command=shlex.join(words))
 

@@ -57,7 +57,7 @@ def list_command(as_json: bool) -> None:
     width = max((len(card.name) for card in cards), default=0)
     for card in cards:
         reads = f"[{card.reads}]" if card.optional else card.reads
-        click.echo(f"{card.number}  {_command_name(card.name):{width}}  {reads:13}  {card.meaning}")
+        click.echo(f"{card.number}  {_command_name(card.name):{width}}  {reads:15}  {card.meaning}")
 
 
 def _command_name(name: str) -> str:
@@ -97,7 +97,7 @@ def technique_command(technique: Technique) -> click.Command:
 
 
 def _inputs(card: Card) -> list[click.Parameter]:
-    if card.reads == "one picture":
+    if card.reads in ("one picture", "whole picture"):
         return [click.Argument(["pictures"], metavar="PICTURE")]
     if card.reads == "pictures":
         metavar = "[PICTURE_OR_FOLDER]..." if card.optional else "PICTURE_OR_FOLDER..."
@@ -111,7 +111,8 @@ def _option(option: Option) -> click.Option:
         return click.Option([option.flag, option.name], default=option.default, show_default=True, help=option.help)
     kind = click.Choice(option.choices) if option.choices else click.STRING
     default = None if option.default is None else option.text(option.default)
-    metavar = None if option.choices else option.kind.__name__.upper() + (",..." if option.many else "")
+    kind_name = {"picture": "FILE", "network": "NETWORK"}.get(option.opens, option.kind.__name__.upper())
+    metavar = None if option.choices else kind_name + (",..." if option.many else "")
     shown = bool(default)
     return click.Option(
         [option.flag, option.name], type=kind, default=default, show_default=shown, help=option.help, metavar=metavar
