@@ -15,8 +15,8 @@ Objective = Callable[[Tensor], Tensor | LossTerms]
 StepRule = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 Operator = Callable[[Tensor, Tensor, int], Tensor]
-"""(picture, gradient, number of the step from 1) -> picture: the r of ``x <- r(x - rate * gradient)`` (Yosinski et al. 2015,
-equation 2), such as decay or a blur every few steps."""
+"""(picture, gradient, number of the step from 1) -> picture: the r of ``x <- r(x - rate * gradient)`` (Yosinski et al.
+2015, equation 2), such as decay or a blur every few steps."""
 
 NORMS = ("none", "l1", "l2", "sign")
 """What a gradient is divided by: nothing; its mean magnitude; its root mean square; each value by its own magnitude."""
