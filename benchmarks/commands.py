@@ -227,6 +227,49 @@ def quality(output: Path, sizes: str, threads: int | None, write: bool, as_json:
     )
 
 
+@bench.command()
+@click.argument("pack")
+@click.option("--style-images", metavar="DIR", required=True, help="Paintings, named as the styles are.")
+@click.option("--photos", metavar="DIR", required=True, help="Photos to try them on, never trained on.")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Of all results.")
+@click.option("--size", type=click.IntRange(min=32), default=256, show_default=True, help="Height and width in pixels.")
+@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Photos.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the network.  [default: all]")
+@click.option("--write/--no-write", default=False, help="Put the result into the pack's card.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results for programs.")
+def controls(pack: str, output: Path, write: bool, as_json: bool, **options: Any) -> None:
+    """Try whether PACK's styles are told apart, and whether strength and mixtures move pictures one way.
+
+    Leaves a table and strips of pictures.
+    """
+    module = require("impasto.benchmarks.controls", purpose="impasto bench controls", extra="bench")
+    from impasto.benchmarks.judge import photos_to_judge
+    from impasto.formats import write_atomically
+    from impasto.images import picture_from_pil, write_picture
+
+    tried = module.Controls(pack, **options)
+    if write:
+        from impasto.benchmarks.levels import check_card
+
+        check_card(tried.folder)
+    with click.progressbar(length=1000, label="Trying", file=sys.stderr) as bar:
+        answer = tried.run(progress=lambda done, total: bar.update(1000 * done // total - bar.pos))
+    output.mkdir(parents=True, exist_ok=True)
+    text, entry = module.table(answer), json.dumps(answer.entry, indent=2)
+    for name, data in (("table.md", text), ("controls.json", entry)):
+        write_atomically(output / name, data.encode())
+    photo = photos_to_judge(tried.photos, tried.count)[0]
+    for name, image in module.strips(tried.folder, photo, tried.size, answer.pairs[:8]).items():
+        write_picture(picture_from_pil(image), output / f"{name}.jpg", quality=92)
+    if write:
+        module.write_controls(tried.folder, answer, tried.size)
+    click.echo(entry if as_json else text, nl=as_json)
+    click.echo(
+        f"in {output}: table.md, controls.json and strips" + ("; the card is written" if write else ""), err=True
+    )
+
+
 @bench.command("paint")
 @click.option("--pair", "pairs", metavar="PHOTO PAINTING", nargs=2, multiple=True, required=True, help="Repeatable.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Of all results.")

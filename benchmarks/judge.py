@@ -17,7 +17,7 @@ from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.inference import Stylizer
 from impasto.training import StyleTransfer
-from impasto.training.module import MIRRORED
+from impasto.training.module import MIRRORED, style_name
 from impasto.training.photos import find_photos, to_tensor
 from impasto.training.steadiness import look_through, steadiness
 
@@ -51,6 +51,34 @@ def choose_photos(folder: str | Path) -> list[Path]:
     """
     found = find_photos([folder])
     return [path for path in found if path.name in ORDINARY] or found[: len(ORDINARY)]
+
+
+def photos_to_judge(folder: str | Path, count: int) -> list[Path]:
+    """So many photos of a folder: those of `choose_photos`, then the others.
+
+    Raises:
+        WrongCall: if there are fewer.
+        PictureError: if there is none.
+    """
+    chosen = choose_photos(folder)
+    found = [*chosen, *(path for path in find_photos([folder]) if path not in chosen)]
+    if len(found) < count:
+        raise WrongCall(f"count: got {count}, but {folder} has {len(found)} photos; ask for fewer")
+    return found[:count]
+
+
+def paintings_of(styles: Sequence[str], folder: str | Path) -> dict[str, Path]:
+    """The painting of each style that has one of its name in a folder.
+
+    Raises:
+        WrongCall: if none has.
+        PictureError: if there is no picture at all.
+    """
+    there = {style_name(path): path for path in find_photos([folder])}
+    found = {style: there[style] for style in styles if style in there}
+    if not found:
+        raise WrongCall(f"no painting in {folder} for {', '.join(styles)}: expected a file of that name")
+    return found
 
 
 def at_size(photo: Rgb, size: int) -> Rgb:

@@ -14,15 +14,14 @@ from PIL import Image
 
 from impasto.benchmarks.artefacts import Paint, Rgb, blotch, checkerboard
 from impasto.benchmarks.curves import SETTINGS, Curve, Yardstick, objective_settings, optimisation_curve
-from impasto.benchmarks.judge import choose_photos, middle, painter
+from impasto.benchmarks.judge import middle, painter, paintings_of, photos_to_judge
 from impasto.benchmarks.levels import PARTS, Level, Result
 from impasto.errors import Interrupted, WrongCall
 from impasto.images import MIN_SIDE, read_rgb
 from impasto.packs import Pack, find_pack, sha256_of
 from impasto.training import TransformerNet
 from impasto.training.export import load_network
-from impasto.training.module import style_name
-from impasto.training.photos import find_photos, to_tensor
+from impasto.training.photos import to_tensor
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Quality:
         photos: folder of photos.
         output: folder of the results; what was computed is kept in ``curves/`` in it.
         sizes: heights and widths to paint at, in pixels.
-        count: number of photos, those of `choose_photos` first.
+        count: number of photos, see `photos_to_judge`.
         beside: other packs with styles of the same names; names or folders.
         max_evaluations: the cap, where an optimisation stops in any case.
         device: what computes the objective, "cpu" or "cuda"; the networks paint on the CPU.
@@ -73,8 +72,8 @@ class Quality:
             )
         packs = self._packs()
         pack = next(iter(packs.values()))
-        settings, paintings = objective_settings(pack.card), self._paintings(pack)
-        self._photos()
+        settings, paintings = objective_settings(pack.card), paintings_of(pack.card.style_names, self.style_images)
+        photos_to_judge(self.photos, self.count)
         missing = [style for style in pack.card.style_names if style not in paintings]
         lines = [f"left out, no painting in {self.style_images}: {', '.join(missing)}"] if missing else []
         trained = {painting.get("sha256") for painting in pack.card.training.get("paintings", [])}
@@ -100,8 +99,8 @@ class Quality:
         packs = self._packs()
         pack = next(iter(packs.values()))
         settings, net = objective_settings(pack.card), load_network(pack).eval()
-        paintings = self._paintings(pack)
-        photos = self._photos()
+        paintings = paintings_of(pack.card.style_names, self.style_images)
+        photos = photos_to_judge(self.photos, self.count)
         squares = {size: [square(read_rgb(photo), size) for photo in photos] for size in self.sizes}
         total = len(paintings) * len(self.sizes) * len(photos) * self.max_evaluations
         results: list[Result] = []
@@ -191,23 +190,6 @@ class Quality:
                     f"{', '.join(first.card.style_names)}"
                 )
         return packs
-
-    def _paintings(self, pack: Pack) -> dict[str, Path]:
-        """The painting of each style that has one in the folder."""
-        there = {style_name(path): path for path in find_photos([self.style_images])}
-        found = {style: there[style] for style in pack.card.style_names if style in there}
-        if not found:
-            styles = ", ".join(pack.card.style_names)
-            raise WrongCall(f"no painting in {self.style_images} for {styles}: expected a file of that name")
-        return found
-
-    def _photos(self) -> list[Path]:
-        """The photos by `choose_photos`, then the others."""
-        chosen = choose_photos(self.photos)
-        found = [*chosen, *(path for path in find_photos([self.photos]) if path not in chosen)]
-        if len(found) < self.count:
-            raise WrongCall(f"count: got {self.count}, but {self.photos} has {len(found)} photos; ask for fewer")
-        return found[: self.count]
 
 
 def _differences(packs: Mapping[str, Pack], settings: Mapping[str, Any]) -> list[str]:
