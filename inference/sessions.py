@@ -10,19 +10,23 @@ from impasto.errors import PackError, WrongCall, unknown_name
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
+    from impasto.inference.openvino_session import OpenVinoSession
+
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
     "coreml": ("CoreMLExecutionProvider",),
     "directml": ("DmlExecutionProvider",),
-    "openvino": ("OpenVINOExecutionProvider",),
 }
-PROVIDERS = ("auto", *_PROVIDERS)
-"""What a caller may ask for. ``auto`` is CUDA where it is installed and starts, else the CPU."""
+PROVIDERS = ("auto", *_PROVIDERS, "openvino")
+"""What a caller may ask for. ``auto`` is CUDA where it is installed and starts, else the CPU by ONNX Runtime.
+``openvino`` is OpenVINO's own package on the CPU, without ONNX Runtime."""
 
 
-def open_session(model: bytes, *, provider: str = "auto", threads: int | None = None) -> tuple[InferenceSession, str]:
+def open_session(
+    model: bytes, *, provider: str = "auto", threads: int | None = None
+) -> tuple[InferenceSession | OpenVinoSession, str]:
     """A session for a graph, and the name of the provider that runs it.
 
     Args:
@@ -32,12 +36,17 @@ def open_session(model: bytes, *, provider: str = "auto", threads: int | None = 
 
     Raises:
         WrongCall: an unknown provider, one that this installation lacks or cannot start, or ``threads`` below 1.
+        MissingExtra: for openvino without its package.
         PackError: ONNX Runtime cannot read the graph.
     """
     if provider not in PROVIDERS:
         raise unknown_name("provider", provider, PROVIDERS)
     if threads is not None and threads < 1:
         raise WrongCall(f"threads must be at least 1; got {threads}")
+    if provider == "openvino":
+        from impasto.inference.openvino_session import OpenVinoSession
+
+        return OpenVinoSession(model, threads or _cpus()), provider
     installed = _installed()
     if provider == "auto":
         session = _create(model, "cuda", threads) if "cuda" in installed else None

@@ -1,0 +1,87 @@
+"""A graph run by OpenVINO itself, in the place of an ONNX Runtime session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from impasto.errors import PackError, require
+
+if TYPE_CHECKING:
+    from onnxruntime import RunOptions
+
+_POLL = 20
+"""Milliseconds between two looks at whether the work is to be stopped."""
+
+_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
+
+
+class Value(NamedTuple):
+    """An input or output of a graph in ONNX Runtime's words."""
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+
+class OpenVinoSession:
+    """What `impasto.inference.Stylizer` needs of an ``onnxruntime.InferenceSession``, computed by OpenVINO on the CPU.
+
+    In bfloat16 where the processor computes in it, which is two to three times as fast as ONNX Runtime and differs by
+    a few levels of 255 at a few pixels; else in float32.
+
+    Args:
+        model: the bytes of an ONNX file.
+        threads: CPU threads.
+
+    Raises:
+        MissingExtra: if the package openvino is not installed.
+        PackError: if OpenVINO cannot read the graph.
+    """
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        openvino = require("openvino", purpose="--provider openvino", extra="openvino")
+        core = openvino.Core()
+        precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        try:
+            self._compiled = core.compile_model(core.read_model(model, b""), "CPU", settings)
+        except Exception as error:  # OpenVINO's errors share no base class
+            raise PackError(f"OpenVINO cannot open the graph: {error}") from error
+
+    def get_inputs(self) -> list[Value]:
+        """The graph's inputs, in its order."""
+        return [_value(port) for port in self._compiled.inputs]
+
+    def get_outputs(self) -> list[Value]:
+        """The graph's outputs, in its order."""
+        return [_value(port) for port in self._compiled.outputs]
+
+    def run(
+        self, names: Sequence[str], feeds: Mapping[str, Any], run_options: RunOptions | None = None
+    ) -> list[npt.NDArray[Any]]:
+        """The outputs of these names for inputs by name; may be called from several threads at once.
+
+        Raises:
+            InterruptedError: when ``run_options.terminate`` is set meanwhile.
+        """
+        request = self._compiled.create_infer_request()
+        request.start_async(dict(feeds))
+        while not request.wait_for(_POLL):
+            if run_options is not None and run_options.terminate:
+                request.cancel()
+                raise InterruptedError("the work was stopped")
+        return [np.array(request.get_tensor(name).data) for name in names]
+
+
+def _value(port: Any) -> Value:
+    kind = port.get_element_type().get_type_name()
+    shape: list[int | str] = [str(side) if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
+    return Value(port.get_any_name(), _TYPES.get(kind, kind), shape)
