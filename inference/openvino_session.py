@@ -56,6 +56,8 @@ class OpenVinoSession:
         except Exception as error:  # OpenVINO's errors share no base class
             raise PackError(f"OpenVINO cannot open the graph: {error}") from error
 
+        self._outputs = [value.name for value in self.get_outputs()]
+
     def get_inputs(self) -> list[Value]:
         """The graph's inputs, in its order."""
         return [_value(port) for port in self._compiled.inputs]
@@ -65,9 +67,9 @@ class OpenVinoSession:
         return [_value(port) for port in self._compiled.outputs]
 
     def run(
-        self, names: Sequence[str], feeds: Mapping[str, Any], run_options: RunOptions | None = None
+        self, names: Sequence[str] | None, feeds: Mapping[str, Any], run_options: RunOptions | None = None
     ) -> list[npt.NDArray[Any]]:
-        """The outputs of these names for inputs by name; may be called from several threads at once.
+        """The outputs of these names (None: all) for inputs by name; may be called from several threads at once.
 
         Raises:
             InterruptedError: when ``run_options.terminate`` is set meanwhile.
@@ -78,7 +80,7 @@ class OpenVinoSession:
             if run_options is not None and run_options.terminate:
                 request.cancel()
                 raise InterruptedError("the work was stopped")
-        return [np.array(request.get_tensor(name).data) for name in names]
+        return [np.array(request.get_tensor(name).data) for name in names or self._outputs]
 
 
 def _value(port: Any) -> Value:

@@ -201,13 +201,10 @@ def test_jobs_take_turns():
 def test_networks_and_references_are_timed(world, monkeypatch):
     monkeypatch.setattr(shapes, "SIDE", 32)
     monkeypatch.setattr(shapes, "REPEATS", 1)
-    monkeypatch.setattr(shapes, "_lite_model", lambda: None)
-
-    def export(net, output, **rest):
-        assert net.network == "johnson"
-        return Pack.load(shutil.copytree(comparison(world).pack("plain"), output))
-
-    monkeypatch.setattr(shapes, "export_pack", export)
+    monkeypatch.setattr(shapes, "lite_model", lambda: None)
+    monkeypatch.setattr(
+        shapes, "random_johnson", lambda folder: shutil.copytree(comparison(world).pack("plain"), folder / "johnson")
+    )
     found = shapes.milliseconds([comparison(world).pack(name) for name in VARIANTS])
     assert list(found) == ["plain", "wide", "johnson"] and min(found.values()) > 0
 
