@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from impasto.errors import PackError, WrongCall, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from onnxruntime import InferenceSession, SessionOptions
 
     from impasto.inference.openvino_session import OpenVinoSession
@@ -25,7 +28,12 @@ PROVIDERS = ("auto", *_PROVIDERS, "openvino")
 
 
 def open_session(
-    model: bytes, *, provider: str = "auto", threads: int | None = None
+    model: bytes,
+    *,
+    provider: str = "auto",
+    threads: int | None = None,
+    files: Mapping[str, bytes] | None = None,
+    constants: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> tuple[InferenceSession | OpenVinoSession, str]:
     """A session for a graph, and the name of the provider that runs it.
 
@@ -33,6 +41,9 @@ def open_session(
         model: the bytes of an ONNX file.
         provider: one of `PROVIDERS`. One that is asked for by name runs or fails: nothing else takes its place.
         threads: CPU threads an operator may use; None for as many as the process may run on.
+        files: by name, the bytes of files that the graph keeps its constants in.
+        constants: by name, constants of the graph that are to have other values. They have to be kept outside of it:
+            ONNX Runtime passes over others without a word.
 
     Raises:
         WrongCall: an unknown provider, one that this installation lacks or cannot start, or ``threads`` below 1.
@@ -46,21 +57,33 @@ def open_session(
     if provider == "openvino":
         from impasto.inference.openvino_session import OpenVinoSession
 
-        return OpenVinoSession(model, threads or _cpus()), provider
+        if files or constants:
+            raise WrongCall("openvino runs a pack's paint.onnx only; use --provider cpu or auto for its halves")
+        return OpenVinoSession(model, threads or cpus()), provider
     installed = _installed()
+
+    def options() -> SessionOptions:
+        return _options(threads, files or {}, constants or {})
+
     if provider == "auto":
-        session = _create(model, "cuda", threads) if "cuda" in installed else None
-        return (session, "cuda") if session is not None else (_create_cpu(model, threads), "cpu")
+        session = _create(model, "cuda", options()) if "cuda" in installed else None
+        return (session, "cuda") if session is not None else (_create_cpu(model, options()), "cpu")
     if provider not in installed:
         raise WrongCall(
-            f"the provider {provider!r} is not in this installation of onnxruntime; it has: {', '.join(installed)}"
+            f"the provider {provider!r} is not in this installation of onnxruntime; it has: {', '.join(installed)} "
+            "(why: impasto stylize --provider list)"
         )
     if provider == "cpu":
-        return _create_cpu(model, threads), "cpu"
-    session = _create(model, provider, threads)
+        return _create_cpu(model, options()), "cpu"
+    session = _create(model, provider, options())
     if session is None:
         raise WrongCall(f"the provider {provider!r} is installed but does not start here; use --provider cpu or auto")
     return session, provider
+
+
+def needed_by(provider: str) -> tuple[str, ...]:
+    """ONNX Runtime's names for what a provider of this name needs, the one that does the work first."""
+    return _PROVIDERS[provider]
 
 
 def _installed() -> tuple[str, ...]:
@@ -70,20 +93,19 @@ def _installed() -> tuple[str, ...]:
     return tuple(name for name, needed in _PROVIDERS.items() if available >= set(needed))
 
 
-def _create_cpu(model: bytes, threads: int | None) -> InferenceSession:
+def _create_cpu(model: bytes, options: SessionOptions) -> InferenceSession:
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(model, _options(threads), list(_PROVIDERS["cpu"]), enable_fallback=0)
+        return onnxruntime.InferenceSession(model, options, list(_PROVIDERS["cpu"]), enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise PackError(f"ONNX Runtime cannot open the graph: {error}") from error
 
 
-def _create(model: bytes, provider: str, threads: int | None) -> InferenceSession | None:
+def _create(model: bytes, provider: str, options: SessionOptions) -> InferenceSession | None:
     """A session that really runs on ``provider``, or None."""
     import onnxruntime
 
-    options = _options(threads)
     options.enable_mem_pattern = provider != "directml"  # which asks for it
     wanted = list(_PROVIDERS[provider])
     try:
@@ -93,18 +115,28 @@ def _create(model: bytes, provider: str, threads: int | None) -> InferenceSessio
     return session if session.get_providers()[0] == wanted[0] else None
 
 
-def _options(threads: int | None) -> SessionOptions:
+def _options(
+    threads: int | None, files: Mapping[str, bytes], constants: Mapping[str, npt.NDArray[np.float32]]
+) -> SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cpus()
+    options.intra_op_num_threads = threads or cpus()
     options.enable_cpu_mem_arena = False  # half the memory for large pictures, 4 % of the time
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if files:
+        options.add_external_initializers_from_files_in_memory(
+            list(files), list(files.values()), list(map(len, files.values()))
+        )
+    if constants:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
+        options.add_external_initializers(list(constants), values)
     options.log_severity_level = 4  # fatal: every other error is raised as an exception
     return options
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """How many processors this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

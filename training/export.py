@@ -20,6 +20,7 @@ from impasto.errors import PackError, WrongCall
 from impasto.packs import Pack, sha256_of
 from impasto.training.graph import check_parity, export_graph
 from impasto.training.networks import TransformerNet, default_sizes
+from impasto.training.split_graph import SPLIT_FILES, check_split, export_split
 
 WEIGHTS = "weights.safetensors"
 
@@ -80,6 +81,8 @@ def export_pack(
         names = ",".join(style.name for style in styles)
         export_graph(net, work / "paint.onnx", {"impasto": impasto.__version__, "styles": names})
         parity = check_parity(net, work / "paint.onnx")
+        export_split(net, work)
+        parity["split"] = check_split(net, work)
         save_file(net.state_dict(), work / WEIGHTS)
         (work / WEIGHTS).chmod(0o644)  # safetensors makes it private
         card = Card(
@@ -92,7 +95,7 @@ def export_pack(
             training=training or {},
             quality=quality or {},
             parity=parity,
-            files={file: sha256_of(work / file) for file in ("paint.onnx", WEIGHTS)},
+            files={file: sha256_of(work / file) for file in ("paint.onnx", *SPLIT_FILES, WEIGHTS)},
         )
         save_card(card, work)
         work.chmod(0o755)

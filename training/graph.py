@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +71,53 @@ def export_graph(net: TransformerNet, path: Path, properties: Mapping[str, str])
     Raises:
         ExportError: if the file is not of the opset or has an operator that is not on the list.
     """
-    example = (torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.ones(2, net.styles) / net.styles, torch.ones(2))
-    free = ({0: "batch", 1: "height", 2: "width"}, {0: "batch"}, {0: "batch"})
-    with _quiet():
+    image = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
+    model = trace(
+        Paint(net),
+        {"image": image, "style": torch.ones(2, net.styles) / net.styles, "strength": torch.ones(2)},
+        ["painted"],
+        ({0: "batch", 1: "height", 2: "width"}, {0: "batch"}, {0: "batch"}),
+    )
+    same_shape(model, "image", "painted")
+    onnx.helper.set_model_props(model, dict(properties))
+    check_graph(model)
+    onnx.save(model, str(path))
+
+
+def trace(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], free: Sequence[Mapping[int, str]]
+) -> onnx.ModelProto:
+    """A module as a graph, without what the exporter notes of the machine.
+
+    Args:
+        module: on the CPU, in float32.
+        inputs: an example of each, by name, in the module's order.
+        outputs: their names.
+        free: for each input the axes of any length, with the name of the length.
+    """
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
         torch.onnx.export(
-            Paint(net).eval(),
-            example,
+            module.eval(),
+            tuple(inputs.values()),
             str(path),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
             verbose=False,
-            input_names=["image", "style", "strength"],
-            output_names=["painted"],
-            dynamic_shapes=free,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(map(dict, free)),
         )
-    model = onnx.load(str(path))
+        model = onnx.load(str(path))
     _strip(model)
-    painted = model.graph.output[0].type.tensor_type.shape  # the exporter writes the sizes as formulas of the input's
-    painted.CopyFrom(model.graph.input[0].type.tensor_type.shape)
-    onnx.helper.set_model_props(model, dict(properties))
-    _check_graph(model)
-    onnx.save(model, str(path))
+    return model
+
+
+def same_shape(model: onnx.ModelProto, source: str, output: str) -> None:
+    """Say that an output has an input's shape, which the exporter writes as formulas."""
+    shapes = {value.name: value.type.tensor_type.shape for value in (*model.graph.input, *model.graph.output)}
+    shapes[output].CopyFrom(shapes[source])
 
 
 @contextlib.contextmanager
@@ -123,12 +149,13 @@ def _strip(model: onnx.ModelProto) -> None:
         function.doc_string = ""
 
 
-def _check_graph(model: onnx.ModelProto) -> None:
+def check_graph(model: onnx.ModelProto, operators: Collection[str] = OPERATORS) -> None:
+    """Raise `ExportError` unless a graph is of the opset and of these operators."""
     onnx.checker.check_model(model, full_check=True)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != OPSET:
         raise ExportError(f"the exporter wrote opset {opsets.get('')}, expected {OPSET}: use another version of torch")
-    others = sorted({node.op_type for node in model.graph.node} - OPERATORS)
+    others = sorted({node.op_type for node in model.graph.node} - set(operators))
     if others:
         raise ExportError(f"the graph has operators outside the portable list: {', '.join(others)}")
 
@@ -146,7 +173,7 @@ def check_parity(net: TransformerNet, path: Path, seed: int = 0) -> dict[str, An
     random = np.random.default_rng(seed)
     largest, within = 0, 1.0
     for name, (count, height, width) in PARITY_SIZES.items():
-        image = _smooth_noise(random, count, height, width)
+        image = smooth_noise(random, count, height, width)
         style = random.dirichlet(np.ones(net.styles), count).astype(np.float32)
         style[0] = np.eye(net.styles, dtype=np.float32)[random.integers(net.styles)]
         strength = np.linspace(1, 0.4, count, dtype=np.float32)
@@ -170,7 +197,7 @@ def check_parity(net: TransformerNet, path: Path, seed: int = 0) -> dict[str, An
     }
 
 
-def _smooth_noise(random: np.random.Generator, count: int, height: int, width: int) -> np.ndarray[Any, Any]:
+def smooth_noise(random: np.random.Generator, count: int, height: int, width: int) -> np.ndarray[Any, Any]:
     """Random pictures with structure at several scales, uint8 (N, H, W, 3)."""
     picture = np.zeros((count, height, width, 3))
     for cells in (2, 5, 11):

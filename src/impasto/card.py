@@ -15,6 +15,7 @@ from impasto.formats import write_atomically
 
 CARD = "card.json"
 PAINT = "paint.onnx"
+MEASURE, APPLY, FOLDED, SHARED = "measure.onnx", "apply.onnx", "apply_folded.onnx", "weights.bin"
 SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 

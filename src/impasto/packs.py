@@ -3,6 +3,10 @@
     PACK/
       card.json            what the pack holds, how it was trained, what it is worth, sha256 of every other file
       paint.onnx           picture -> picture in one pass
+      measure.onnx         picture or crops of it -> the scales and shifts of every normalisation
+      apply.onnx           picture + scales and shifts -> picture
+      apply_folded.onnx    the same with scales and shifts that are constants, folded into the convolutions
+      weights.bin          the constants that these three share
       weights.safetensors  to train on from
 
 Packs are found by name: among the folders that ``IMPASTO_PACKS`` lists, then among those installed with the package.
@@ -16,13 +20,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from impasto.card import CARD, PAINT, SCHEMA, Card, Style, load_card, save_card
+from impasto.card import APPLY, CARD, FOLDED, MEASURE, PAINT, SCHEMA, SHARED, Card, Style, load_card, save_card
 from impasto.errors import PackError, WrongCall, unknown_name
 
 __all__ = [
+    "APPLY",
     "CARD",
+    "FOLDED",
+    "MEASURE",
     "PAINT",
     "SCHEMA",
+    "SHARED",
     "Card",
     "Pack",
     "Style",
@@ -30,6 +38,7 @@ __all__ = [
     "installed_packs",
     "load_card",
     "mixture",
+    "pack_with",
     "save_card",
     "sha256_of",
 ]
@@ -147,11 +156,15 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
         return pack, style
     if slash or path.is_dir():
         return Pack.load(path, verify=False), None  # raises: no such folder, or no card in it
-    return _pack_with(name, tuple(packs.values())), name
+    return pack_with(name, tuple(packs.values())), name
 
 
-def _pack_with(style: str, packs: tuple[Pack, ...]) -> Pack:
-    """The one pack that has a style, or all the styles of a mixture."""
+def pack_with(style: str, packs: tuple[Pack, ...]) -> Pack:
+    """The one of these packs that has a style, or all the styles of a mixture.
+
+    Raises:
+        WrongCall: none has it, or several have.
+    """
     names = [part.partition(":")[0].strip() for part in style.split(",")]
     having = [pack for pack in packs if set(names) <= set(pack.card.style_names)]
     if len(having) > 1:
