@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from impasto.losses import (
+    NORMS,
     LossTerms,
     PerceptualLoss,
     adam,
@@ -17,9 +18,11 @@ from impasto.losses import (
     gram_matrix,
     lbfgs,
     optimize_image,
+    steepest,
     style_loss,
     total_variation,
 )
+from impasto.losses.optimize import normalised
 
 RULES = {"lbfgs": lbfgs, "adam": adam}
 
@@ -542,3 +545,156 @@ def test_a_perceptual_loss_is_an_objective():
     before, after = (loss(picture, content, style).total.item() for picture in (start, got))
     assert after < 0.1 * before
     assert math.isclose(min(losses), losses[-1], rel_tol=1e-6)
+
+
+class TestSteepest:
+    """x - rate g / norm, with the norms by hand: of (3, -4, 0, 1) the mean magnitude 2, the mean square 6.5."""
+
+    GRADIENT = torch.tensor([3.0, -4.0, 0.0, 1.0], dtype=torch.float64).view(1, 1, 2, 2)
+    DIVIDED = {
+        "none": [3.0, -4.0, 0.0, 1.0],
+        "l1": [1.5, -2.0, 0.0, 0.5],
+        "l2": [value / math.sqrt(6.5) for value in (3, -4, 0, 1)],
+        "sign": [1.0, -1.0, 0.0, 1.0],
+    }
+
+    @pytest.mark.parametrize("norm", NORMS)
+    def test_by_hand(self, norm):
+        expected = torch.tensor(self.DIVIDED[norm], dtype=torch.float64).view(1, 1, 2, 2)
+        torch.testing.assert_close(normalised(self.GRADIENT, norm), expected, rtol=1e-12, atol=0)
+        start = draw_picture(1, 1, 2, 2)
+        got = optimize_image(start, lambda x: (self.GRADIENT * x).sum(), step=steepest(0.25, norm), steps=3)
+        torch.testing.assert_close(got, start - 0.75 * expected, rtol=1e-12, atol=0)
+
+    @pytest.mark.parametrize("norm", ["l1", "l2", "sign"])
+    def test_the_scale_of_the_objective_does_not_matter(self, norm):
+        objective = distance_to(draw_picture(1, 3, 4, 4, seed=1), draw_picture(1, 3, 4, 4, seed=2))
+        start = draw_picture(1, 3, 4, 4)
+        once, often = (
+            optimize_image(start, lambda x, factor=factor: factor * objective(x), step=steepest(0.01, norm), steps=5)
+            for factor in (1, 4096)
+        )
+        assert torch.equal(once, often) and not torch.equal(once, start)
+
+    @pytest.mark.parametrize("norm", NORMS)
+    def test_a_batch_is_its_pictures(self, norm):
+        """Of very different gradients, each by its own norm."""
+        target, weight = draw_picture(3, 3, 4, 4, seed=1), torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1, 1).double()
+        start = draw_picture(3, 3, 4, 4)
+        rate = 1e-4
+        together = optimize_image(start, distance_to(target, weight), step=steepest(rate, norm), steps=4)
+        for index in range(3):
+            here = slice(index, index + 1)
+            alone = optimize_image(
+                start[here], distance_to(target[here], weight[here]), step=steepest(rate, norm), steps=4
+            )
+            torch.testing.assert_close(together[here], alone, rtol=0, atol=1e-14)
+
+    @pytest.mark.parametrize("norm", NORMS)
+    def test_no_gradient_no_step_and_of_any_shape(self, norm):
+        assert not normalised(torch.zeros(2, 3, 4, 4), norm).any()
+        coefficients = draw_picture(2, 3, 4, 3, 2)
+        coefficients[1] = 0
+        found = normalised(coefficients, norm)
+        assert found.shape == coefficients.shape and found.isfinite().all() and not found[1].any()
+        sizes = {"l1": found[0].abs().mean(), "l2": found[0].square().mean().sqrt(), "sign": found[0].abs().max()}
+        assert sizes.get(norm, torch.tensor(1.0)).item() == pytest.approx(1)
+
+    def test_a_rate_for_each_step(self):
+        asked = []
+
+        def rate(index):
+            asked.append(index)
+            return 1 / index
+
+        start = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+        rule = steepest(rate)
+        got = optimize_image(start, lambda x: (self.GRADIENT * x).sum(), step=rule, steps=3)
+        assert asked == [1, 2, 3]
+        torch.testing.assert_close(got, -(1 + 1 / 2 + 1 / 3) * self.GRADIENT, rtol=1e-12, atol=0)
+        optimize_image(start, lambda x: x.sum(), step=rule, steps=1)
+        assert asked == [1, 2, 3, 1], "another run of the same rule begins with its first step"
+
+    def test_one_evaluation_a_step_and_projected(self):
+        counted, seen = Counted(distance_to(3 * draw_picture(1, 3, 4, 4, seed=1) - 1)), []
+        start = draw_picture(1, 3, 4, 4)
+        got = optimize_image(start, counted, step=steepest(0.1), steps=60, project=clip, on_step=seen.append)
+        assert [step.evaluations for step in seen] == list(range(1, len(seen) + 1)) and len(counted.values) == len(seen)
+        torch.testing.assert_close(got, clip(3 * draw_picture(1, 3, 4, 4, seed=1) - 1), rtol=0, atol=1e-4)
+
+    def test_an_unknown_norm(self):
+        with pytest.raises(ValueError, match=r"unknown norm 'l3'.*l1, l2, none, sign"):
+            steepest(0.1, "l3")
+
+
+class TestOperators:
+    @pytest.mark.parametrize("rule", [steepest(0.125), adam(0.125)])
+    def test_run_in_order_after_each_step_before_the_projection(self, rule):
+        """-0.125 a step against a gradient of 1 (Adam's first step is its rate): (x + 1) / 2 after it, then clipped."""
+        seen = []
+
+        def record(name, change):
+            def operator(picture, gradient, index):
+                seen.append((name, index, round(picture[0, 0, 0, 0].item(), 6), gradient.unique().tolist()))
+                return change(picture)
+
+            return operator
+
+        got = optimize_image(
+            torch.full((1, 3, 2, 2), 0.125),
+            lambda x: x.sum(),
+            step=rule,
+            steps=1,
+            operators=[record("add", lambda x: x + 3), record("halve", lambda x: x / 2)],
+            project=clip,
+        )
+        assert seen == [("add", 1, 0.0, [1.0]), ("halve", 1, 3.0, [1.0])]
+        assert torch.equal(got, torch.ones(1, 3, 2, 2))
+
+    def test_every_step_has_its_number_and_its_gradient(self):
+        """Of |x|^2 at 1, 0.8 + 1, ...: the gradient is that of the evaluated point, not of the point after the step."""
+        seen = []
+
+        def shift(picture, gradient, index):
+            seen.append((index, gradient[0, 0, 0, 0].item(), picture[0, 0, 0, 0].item()))
+            assert not picture.requires_grad
+            return picture + 1
+
+        start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        got = optimize_image(start, lambda x: x.square().sum(), step=steepest(0.1), steps=3, operators=[shift])
+        expected, at = [], 1.0
+        for index in (1, 2, 3):
+            expected.append((index, pytest.approx(2 * at), pytest.approx(0.8 * at)))
+            at = 0.8 * at + 1
+        assert seen == expected and got.item() == pytest.approx(at)
+        assert start.item() == 1
+
+    def test_the_step_that_is_shown_has_gone_through_them(self):
+        shown = []
+        optimize_image(
+            torch.ones(1, 3, 2, 2),
+            lambda x: x.sum(),
+            step=steepest(0.5),
+            steps=2,
+            operators=[lambda picture, gradient, index: picture * 0 + index],
+            on_step=lambda step: shown.append(step.image.unique().tolist()),
+        )
+        assert shown == [[1.0], [2.0]]
+
+    def test_decay_stands_still_where_step_and_decay_are_equal(self):
+        slope = draw_picture(1, 3, 4, 4)
+        got = optimize_image(
+            torch.zeros_like(slope),
+            lambda x: -(slope * x).sum(),
+            step=steepest(0.1),
+            steps=200,
+            operators=[lambda picture, gradient, index: 0.8 * picture],
+        )
+        torch.testing.assert_close(got, 0.8 * 0.1 * slope / 0.2, rtol=1e-9, atol=0)
+
+    def test_not_with_lbfgs(self):
+        for rule in (None, lbfgs()):
+            with pytest.raises(ValueError, match=r"operators: L-BFGS .*use steepest\(\) or adam\(\)"):
+                optimize_image(
+                    torch.zeros(1, 3, 2, 2), lambda x: x.sum(), step=rule, operators=[lambda x, gradient, index: x]
+                )

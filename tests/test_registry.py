@@ -16,7 +16,8 @@ import impasto.visualization
 from impasto.errors import PictureError, WrongCall
 from impasto.visualization import Result, load_model, registry
 from impasto.visualization import registry as exported
-from impasto.visualization.inputs import Pictures
+from impasto.visualization.inputs import Pictures, Whole
+from impasto.visualization.model import Model
 from impasto.visualization.options import argument_helps, options_of
 from impasto.visualization.registry import FAMILIES, READS, Registry, technique
 
@@ -50,6 +51,28 @@ def looks(
 def reads_many(model: object, pictures: Pictures = Pictures(), *, count: int = 3) -> Result:  # noqa: B008
     """Look at many."""
     return Result({}, {"names": [path.name for path in pictures.paths]})
+
+
+@technique("V97", "weights")
+def looks_whole(
+    model: Model, picture: Whole, *, guide: Tensor | None = None, judge: Model | None = None, count: int | None = None
+) -> Result:
+    """Look at a whole picture, a second one, and with a second network."""
+    return Result(
+        {},
+        {
+            "shape": list(picture.shape),
+            "guide": None if guide is None else list(guide.shape),
+            "judge": None if judge is None else judge.size,
+            "count": count,
+        },
+    )
+
+
+@technique("V96", "weights")
+def looks_cropped(model: Model, picture: Tensor, *, guide: Tensor | None = None) -> Result:
+    """Look at two cropped pictures."""
+    return Result({}, {"shapes": [list(picture.shape), list(guide.shape) if guide is not None else []]})
 
 
 class TestCards:
@@ -216,3 +239,75 @@ class TestCalling:
         for place in ("absent", "in/notes.txt"):
             with pytest.raises(PictureError, match=place):
                 list(Pictures.of(tmp_path / place).batches(model))
+
+
+class TestWhole:
+    def test_the_longer_side_is_the_models_and_nothing_is_cut_off(self, tmp_path):
+        (path, *_) = write_photos(tmp_path, width=96, height=64)
+        model = tiny_model()
+        assert looks_whole(model, path).data["shape"] == [1, 3, 21, 32]
+        assert looks(model, path).data["shape"] == [1, 3, 32, 32]
+        (high, *_) = write_photos(tmp_path / "high", width=40, height=80)
+        assert looks_whole(model, high).data["shape"] == [1, 3, 32, 16]
+
+    def test_a_tensor_stays_as_it_is(self):
+        assert looks_whole(tiny_model(), torch.zeros(1, 3, 20, 50)).data["shape"] == [1, 3, 20, 50]
+        with pytest.raises(WrongCall, match=r"expected float RGB \(1, 3, H, W\)"):
+            looks_whole(tiny_model(), torch.zeros(3, 20, 50))
+
+
+class TestOpenedOptions:
+    def test_their_facts(self):
+        options = options_of(looks_whole)
+        assert {name: (option.flag, option.kind, option.opens) for name, option in options.items()} == {
+            "guide": ("--guide", str, "picture"),
+            "judge": ("--judge", str, "network"),
+            "count": ("--count", int, ""),
+        }
+        assert options["guide"].parse("a.jpg") == "a.jpg" and options["judge"].parse("vgg19") == "vgg19"
+
+    def test_none_stays_none(self):
+        assert looks_whole(tiny_model(), photo(), guide=None, judge=None).data == {
+            "shape": [1, 3, 32, 32], "guide": None, "judge": None, "count": None,
+        }  # fmt: skip
+
+    def test_a_second_picture_is_read_as_the_first_is(self, tmp_path):
+        first, second, _ = write_photos(tmp_path, width=96, height=64)
+        model = tiny_model()
+        assert looks_whole(model, first, guide=second).data["guide"] == [1, 3, 21, 32]
+        assert looks_whole(model, first, guide=torch.zeros(1, 3, 9, 7)).data["guide"] == [1, 3, 9, 7]
+        assert looks_cropped(model, first, guide=str(second)).data["shapes"] == [[1, 3, 32, 32]] * 2
+
+    def test_a_second_network_is_loaded_by_its_name_or_taken(self):
+        pytest.importorskip("torchvision")
+        model = tiny_model()
+        assert looks_whole(model, photo(), judge=tiny_model(size=48)).data["judge"] == 48
+        assert looks_whole(model, photo(), judge="vgg19").data["judge"] == 224
+
+    def test_errors(self, tmp_path):
+        model = tiny_model()
+        with pytest.raises(PictureError, match=r"absent\.png"):
+            looks_whole(model, photo(), guide=tmp_path / "absent.png")
+        with pytest.raises(WrongCall, match=r"expected float RGB \(1, 3, H, W\)"):
+            looks_whole(model, photo(), guide=torch.zeros(3, 8, 8))
+        with pytest.raises(WrongCall, match="unknown network 'vgg20'"):
+            looks_whole(model, photo(), judge="vgg20")
+
+    def test_command(self, tmp_path):
+        first, second, _ = write_photos(tmp_path / "a b")
+        model = load_model("squeezenet1_1", weights=None, size=32)
+        found = looks_whole(model, first, guide=second, judge="vgg19", count=0)
+        assert found.command == (
+            f"impasto see looks-whole '{first}' --guide '{second}' --judge vgg19 --count 0 --model squeezenet1_1 "
+            "--weights none --size 32"
+        )
+        assert "--guide" not in looks_whole(model, first, guide=None).command
+        assert looks_whole(model, first, guide=photo()).command == "", "nobody knows where this picture comes from"
+        assert looks_whole(model, first, judge=tiny_model()).command == "", "nor this network"
+
+    def test_what_cannot_be_opened(self):
+        def needed(model, *, guide: Tensor = torch.zeros(1)):  # noqa: B008
+            """None."""
+
+        with pytest.raises(TypeError, match=r"guide: .* cannot be given"):
+            options_of(needed)

@@ -120,6 +120,18 @@ class TestRun:
         with_photos = json.loads(run("effective-receptive-field", "photos", *common).stdout)
         assert with_photos["data"]["noise"] is False and with_photos["data"]["pictures"] == 2
 
+    def test_a_second_network_is_loaded_by_its_name(self, here):
+        """The judge says of two steps from noise, deterministically, what the same call in Python says."""
+        pytest.importorskip("efficientnet_lite_pytorch")
+        words = ("--target", "flamingo", "--seeds", "1", "--steps", "1", "--preset", "none")
+        finished = run("class-image", *words, "--judge", "efficientnet_lite1", *SMALL, "--json")
+        found = json.loads(finished.stdout)
+        assert found["command"].startswith("impasto see class-image")
+        assert "--judge efficientnet_lite1" in found["command"]
+        (picture,) = found["data"]["pictures"]
+        assert len(picture["judge"]["top"]) == 5 and picture["judge"]["rank"] > 1
+        assert "--judge NETWORK" in run("class-image", "--help").stdout
+
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -134,6 +146,8 @@ class TestErrors:
             (("filters", "--model", "squeezenet1_1", "--weights", "no.pth"), 1, "no file of weights at no.pth"),
             (("filters", *SMALL, "--device", "abacus"), 2, "--device: got 'abacus'"),
             (("filters", *SMALL, "-o", "photos/00.png"), 2, "photos/00.png: is a file, expected a folder"),
+            (("class-image", *SMALL), 2, "expected a class (its index or its name)"),
+            (("class-image", "--target", "1", "--judge", "squeezenet", *SMALL), 2, "unknown network 'squeezenet'. Did"),
             (("filters", *SMALL, "--layer", "features.3"), 2, "features.3 is no convolution of three channels"),
         ],
     )

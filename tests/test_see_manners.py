@@ -21,6 +21,16 @@ pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 QUICK: dict[str, dict[str, Any]] = {
     "patch_pca": {"count": 500, "patch": 5},
     "effective_receptive_field": {"count": 2},
+    "class_image": {"target": 1, "steps": 4, "seeds": 2},
+    "dream_zoom": {"count": 2},
+    "guided_dream": {"guide": photo(1)},
+    "hog_preimage": {"steps": 2},
+    "neuron_image": {"steps": 4},
+    "invert": {"steps": 2},
+    "texture": {"steps": 2},
+    "texture_by_layer": {"steps": 2},
+    "efros_leung": {"side": 16, "window": 5},
+    "wei_levoy": {"side": 16, "window": 5, "levels": 2},
 }
 """Options that make a technique quick on the tiny network, where its own are not."""
 
@@ -30,7 +40,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, tuple[Any, ...]]:
     write_photos(tmp_path / "photos", width=SIDE, height=SIDE)
-    return {"nothing": (), "one picture": (photo(),), "pictures": (tmp_path / "photos",)}
+    return {"nothing": (), "one picture": (photo(),), "whole picture": (photo(),), "pictures": (tmp_path / "photos",)}
 
 
 def state_of(model: Model) -> dict[str, Any]:
