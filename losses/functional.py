@@ -111,12 +111,12 @@ def content_loss(features: Tensor, target: Tensor, convention: str = "relative")
     _check_fit("content_loss", features, target, target.shape[1:] == features.shape[1:])
     with torch.autocast(features.device.type, enabled=False):
         features, target = _wide(features), _wide(target)
-        errors = (features - target).square().flatten(1)
+        errors = (features - target).square()
         if convention == "gatys":
-            return errors.sum(1).mean() / 2
+            return errors.sum((1, 2, 3)).mean() / 2
         if convention == "johnson":
             return errors.mean()
-        return _relative(errors.sum(1), target.square().flatten(1).sum(1))
+        return _relative(errors.sum((1, 2, 3)), target.square().sum((1, 2, 3)))
 
 
 def style_loss(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
