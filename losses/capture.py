@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +24,23 @@ class _Address:
     entry: bool
 
 
-def capture(model: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+class _AllFound(BaseException):
+    """Ends a pass from inside a hook; not an Exception, which a model might catch."""
+
+
+def capture(model: nn.Module, layers: Sequence[str], *, whole: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
     """A function that runs ``model`` and returns the activations of the layers asked for.
 
     A layer is the name of a module as ``model.named_modules()`` has it, with two additions: ``name@k`` is its k-th call
     in one pass, counted from 1 (a module used twice; without it the first), and ``name:in`` what goes into it;
     ``name@2:in`` is both. Activations are copies, so that an operation in place further on does not overwrite them;
-    gradients flow through. Hooks exist only while the function runs, also when the model raises; nothing else of the
-    model is touched.
+    gradients flow through. The pass ends when all of them are there. Hooks exist only while the function runs, also
+    when the model raises; nothing else of the model is touched.
 
     Args:
         model: any network of one tensor.
         layers: names, at least one.
+        whole: run the model to its end in any case, for who watches what it does.
 
     Returns:
         ``features(images) -> dict``, name -> activation, in the order asked.
@@ -58,16 +63,18 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[
             raise unknown_name("layer", address.module, [name for name in modules if name])
         wanted[address.module].append(address)
 
+    total = None if whole else len(set(layers))
+
     def features(images: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         calls: dict[str, int] = dict.fromkeys(wanted, 0)
         with ExitStack() as hooks:
             for name, addresses in wanted.items():
-                hook = _hook(name, addresses, found, calls)
-                hooks.callback(modules[name].register_forward_hook(hook, with_kwargs=True).remove)
-                hooks.callback(
-                    modules[name].register_forward_pre_hook(_entry_hook(name, addresses, found, calls)).remove
-                )
+                entry = _entry_hook(name, addresses, found, calls, total)
+                leave = _hook(name, addresses, found, calls, total)
+                hooks.callback(modules[name].register_forward_pre_hook(entry).remove)
+                hooks.callback(modules[name].register_forward_hook(leave, with_kwargs=True).remove)
+            hooks.enter_context(suppress(_AllFound))
             model(images)
         for layer in layers:
             if layer not in found:
@@ -91,23 +98,27 @@ def _copy(layer: str, value: Any) -> Tensor:
 
 
 def _entry_hook(
-    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int]
+    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int], total: int | None
 ) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls[name] += 1
         for address in addresses:
             if address.entry and address.call == calls[name]:
                 found[address.layer] = _copy(address.layer, inputs[0] if inputs else None)
+        if len(found) == total:
+            raise _AllFound
 
     return hook
 
 
 def _hook(
-    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int]
+    name: str, addresses: list[_Address], found: dict[str, Tensor], calls: dict[str, int], total: int | None
 ) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
     def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         for address in addresses:
             if not address.entry and address.call == calls[name]:
                 found[address.layer] = _copy(address.layer, output)
+        if len(found) == total:
+            raise _AllFound
 
     return hook

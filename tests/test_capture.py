@@ -179,6 +179,21 @@ class TestManners:
         model.fail_after_relu = False
         assert list(features(draw(1, 3, 8, 8))) == ["first", "relu@2"]
 
+    def test_the_pass_ends_with_the_last_layer_asked_for(self, model):
+        model.fail_after_relu = True
+        found = capture(model, ["relu@1", "first:in", "first"])(draw(1, 3, 8, 8))
+        assert list(found) == ["relu@1", "first:in", "first"]
+        assert hooks_of(model) == 0
+        ran = []
+        model.body.register_forward_pre_hook(lambda *call: ran.append(1))
+        model.fail_after_relu = False
+        capture(model, ["first"])(draw(1, 3, 8, 8))
+        assert ran == []
+        capture(model, ["body:in", "first"])(
+            draw(1, 3, 8, 8)
+        )  # a hook of theirs on the module where it ends still runs
+        assert ran == [1]
+
     def test_hooks_are_gone_when_a_call_did_not_happen(self, model):
         with pytest.raises(ValueError, match=r"relu@3"):
             capture(model, ["relu@3"])(draw(1, 3, 8, 8))

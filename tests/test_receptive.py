@@ -168,7 +168,9 @@ class TestReceptiveField:
             nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 16, batch_first=True)
         )
         with pytest.raises(Refused, match="attention looks everywhere"):
-            receptive_field(load_model(vit, size=32), layers=("0",))
+            receptive_field(load_model(vit, size=32), layers=("2",))
+        before = receptive_field(load_model(vit, size=32), layers=("0",)).data["layers"]
+        assert before == [{"layer": "0", "rf": [8, 8], "stride": [8, 8], "start": [0, 0]}]
 
         class Fixed(Tiny):
             def forward(self, x):

@@ -45,7 +45,7 @@ def neurons_of(model: Model, layer: str = "") -> Neurons:
     """The neurons of a layer, as `impasto.losses.capture` names it; the logits for none. Raises as `capture`."""
     if not layer:
         return model
-    features = capture(model, [layer])
+    features = capture(model, [layer], whole=True)  # a rule looks for ReLUs in all of it
     return lambda pictures: features(pictures)[layer]
 
 
