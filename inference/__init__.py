@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from impasto.inference.files import Report, Row, stylize_files
+    from impasto.inference.files import Report, stylize_files
+    from impasto.inference.manifest import Row
     from impasto.inference.styles import list_styles, style_sheet
     from impasto.inference.stylizer import Stylizer
 
@@ -16,7 +17,7 @@ __all__ = ["Report", "Row", "Stylizer", "list_styles", "style_sheet", "stylize_f
 
 _MODULES = {
     "Report": "files",
-    "Row": "files",
+    "Row": "manifest",
     "Stylizer": "stylizer",
     "list_styles": "styles",
     "style_sheet": "styles",

@@ -21,14 +21,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("-o", "--output", help="A file, a folder, or - for standard output.  [default: NAME_STYLE.SUFFIX here]")
 @click.option("-s", "--style", help="A style's name, PACK/STYLE, or a mixture such as a:0.6,b:0.4.")
 @click.option("--pack", help="A pack's name or its folder.")
 @click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 gives the photo back.")
+@click.option("--resume", is_flag=True, help="Leave pictures alone that an earlier run into the folder has painted.")
 @click.option("--format", type=click.Choice(WRITE_FORMATS), help="Write in this format, not in each picture's own.")
-@click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True, help="What computes.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option(
+    "--provider",
+    type=click.Choice((*PROVIDERS, "list")),
+    default="auto",
+    show_default=True,
+    help="What computes; list tells which run here, and why the others do not.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads in all.  [default: every processor]")
 @click.option("--json", "as_json", is_flag=True, help="Print a report for programs on standard output.")
 @click.pass_context
 def stylize(
@@ -38,15 +45,22 @@ def stylize(
     style: str | None,
     pack: str | None,
     strength: float,
+    resume: bool,
     format: str | None,
     provider: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Paint photos in a style: files, folders, patterns, or - for standard input.
+    """Paint photos in a style: files, folders, patterns, lists (@FILE, a file a line), or - for standard input.
 
-    What goes into a folder keeps its path, its name and its format. Nothing is ever written over a source.
+    What goes into a folder keeps its path, its name and its format, and has a line in the folder's manifest.jsonl.
+    Sources and folders may be addresses, such as s3://BUCKET/FOLDER. Nothing is ever written over a source.
     """
+    if provider == "list":
+        _list_providers(as_json)
+        return
+    if not sources:
+        raise click.UsageError("Missing argument 'SOURCE...'.")
     to_stream = output == STREAM or (output is None and sources == (STREAM,))
     if as_json and to_stream:
         raise click.UsageError("--json and the picture would both go to standard output; choose a file with -o")
@@ -60,12 +74,14 @@ def stylize(
             pack=pack,
             strength=strength,
             format=format,
+            resume=resume,
             provider=provider,
             threads=threads,
             progress=progress,
         )
     if as_json:
-        click.echo(json.dumps(asdict(report), indent=2))
+        counts = {"done": len(report.done), "skipped": len(report.skipped), "failed": len(report.failed)}
+        click.echo(json.dumps(counts | asdict(report), indent=2))
     for row in report.failed:
         click.echo(f"Failed: {row.error}", err=True)
     click.echo(_summary(report, output), err=True)
@@ -73,9 +89,23 @@ def stylize(
         context.exit(1)
 
 
+def _list_providers(as_json: bool) -> None:
+    from impasto.inference.providers import clash, list_providers
+
+    rows = list_providers()
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        for row in rows:
+            click.echo(f"{row.provider:<10}{'runs' if row.runs else row.reason}")
+    if (warning := clash()) is not None:
+        click.echo(f"Warning: {warning}", err=True)
+
+
 def _summary(report: Report, output: str | None) -> str:
     failed = f", {len(report.failed)} failed" if report.failed else ""
-    count = f"{len(report.done)} picture{'' if len(report.done) == 1 else 's'}{failed}"
+    before = f" ({len(report.skipped)} by an earlier run)" if report.skipped else ""
+    count = f"{len(report.done)} picture{'' if len(report.done) == 1 else 's'}{before}{failed}"
     place = report.rows[0].output if len(report.rows) == 1 else output
     goal = "standard output" if place == STREAM else place or "the current folder"
     return f"{count} in {report.seconds:.1f} s on {report.provider}: {goal}"

@@ -1,38 +1,39 @@
-"""Painting files: one, a folder, a pattern, or a stream."""
+"""Painting files: one, or any number of them, from and to folders and buckets."""
 
 from __future__ import annotations
 
-import io
 import os
-import sys
+import re
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from impasto.errors import PackError, PictureError, WrongCall
+from impasto.errors import Interrupted, PackError, PictureError, WrongCall
 from impasto.formats import check_write_format
-from impasto.images import encode_picture, read_picture, write_picture
-from impasto.inference.sources import STREAM, Job, StrPath, plan
-from impasto.inference.stylizer import Stylizer
+from impasto.inference import places
+from impasto.inference.locks import locked
+from impasto.inference.manifest import Manifest, Row, Settings
+from impasto.inference.painter import Painter
+from impasto.inference.places import StrPath
+from impasto.inference.sources import Job, Plan, plan
 from impasto.packs import installed_packs
 
+WAITING = 2
+"""Pictures on their way from or to a disk, beside those that are painted."""
 
-@dataclass(frozen=True)
-class Row:
-    """What became of one picture: where it went, or (``output`` None) why it did not."""
+WAITING_REMOTE = 16
+"""The same for addresses, which answer later."""
 
-    source: str
-    output: str | None
-    error: str | None
-    width: int | None
-    height: int | None
-    seconds: float
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all pictures, in the order they were painted.
+    """What became of all pictures, in the order of the sources.
 
     Attributes:
         rows: one a picture.
@@ -40,6 +41,7 @@ class Report:
         style: weight of every style in the mixture.
         provider: what ran the network.
         seconds: from the call to the return.
+        manifest: the file that holds the rows, if the pictures went to a folder.
     """
 
     rows: tuple[Row, ...]
@@ -47,15 +49,21 @@ class Report:
     style: dict[str, float]
     provider: str
     seconds: float
+    manifest: str | None = None
 
     @property
     def done(self) -> tuple[Row, ...]:
-        """The rows of the pictures that were painted."""
+        """The rows of the pictures that are painted, now or by an earlier run."""
         return tuple(row for row in self.rows if row.error is None)
 
     @property
+    def skipped(self) -> tuple[Row, ...]:
+        """The rows of those that an earlier run had painted."""
+        return tuple(row for row in self.rows if row.skipped)
+
+    @property
     def failed(self) -> tuple[Row, ...]:
-        """The rows of the pictures that were not, with the reason under ``error``."""
+        """The rows of the pictures that are not painted, with the reason under ``error``."""
         return tuple(row for row in self.rows if row.error is not None)
 
 
@@ -67,23 +75,30 @@ def stylize_files(
     pack: StrPath | None = None,
     strength: float = 1.0,
     format: str | None = None,
+    resume: bool = False,
     provider: str = "auto",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Paint files and folders of pictures; what a file holds beside its colours is kept (`impasto.images`).
+    """Paint any number of pictures; what a file holds beside its colours is kept (`impasto.images`).
+
+    Several are decoded, painted and encoded at once, and no more than a few are in memory. A folder gets a manifest
+    (`impasto.inference.manifest`), and one run at a time.
 
     Args:
-        sources: files, folders (with all below them), glob patterns; or ``-`` alone, for standard input.
+        sources: files, folders (with all below them), glob patterns, ``@FILE`` (a list with a file a line); or ``-``
+            alone, for standard input. Each a path or an address that fsspec reads, such as ``s3://bucket/folder``.
         output: a file's name for a single file; a folder, in which paths relative to the sources' common parent are
             kept; ``-`` for standard output; None for ``NAME_STYLE.SUFFIX`` in the current folder. Missing folders are
-            made.
+            made. A path or an address.
         style: a style's name, ``pack/style``, or a mixture ``a:0.6,b:0.4``; None for the only one there is.
         pack: a pack's name or path; None for the one that has the style, or the only one installed.
         strength: 0 (the photo) to 1 (the painting).
         format: one of `impasto.formats.WRITE_FORMATS`; None to keep each picture's own (BMP and GIF become PNG).
+        resume: leave pictures alone that the folder's manifest says are painted: from a source of the same SHA-256,
+            with the same settings, into an output that still has the SHA-256 it had.
         provider: one of `impasto.inference.sessions.PROVIDERS`.
-        threads: CPU threads an operator may use; None for as many as the process may run on.
+        threads: CPU threads in all; None for as many as the process may run on. The outputs do not depend on it.
         progress: called with the numbers of pictures behind and in all, before the first and after each.
 
     Returns:
@@ -91,58 +106,137 @@ def stylize_files(
 
     Raises:
         WrongCall: an unknown style or provider; sources and output that do not fit each other; an output that is a
-            source or is meant for two of them. Nothing has been painted then.
+            source or is meant for two of them; ``resume`` without a folder. Nothing has been painted then.
         PackError: a pack that cannot be used.
         PictureError: a source that does not exist, or the only picture cannot be used.
-        OSError: a folder or a disk that takes no files.
+        ImpastoError: another run paints into the folder.
+        OSError: a folder or a disk that takes no files. What is painted by then is in the manifest.
+        Interrupted: Ctrl-C, while pictures go to a folder; the same holds.
     """
     started = time.perf_counter()
     if format is not None:
         check_write_format(format)
     if not 0 <= strength <= 1:
         raise WrongCall(f"expected a strength from 0 to 1; got {strength}")
-    stylizer = _stylizer(style, pack, provider, threads)
-    style = style if pack is not None else None
-    weights = {name: weight for name, weight in zip(stylizer.styles, stylizer.mixture(style), strict=True) if weight}
+    name, style = _pack_and_style(style, pack)
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
-    jobs = plan(sources, output, "_".join(weights), format)
-    rows = []
-    for index, job in enumerate(jobs):
-        if progress is not None:
-            progress(index, len(jobs))
+    painter = Painter(name, style=style, strength=strength, provider=provider, threads=threads)
+    planned = plan(sources, output, "_".join(painter.weights), format)
+    if resume and planned.folder is None:
+        raise WrongCall("only a folder has a manifest to resume from: give one with -o OUT/")
+    with _manifest(planned, painter.settings) as manifest:
+        rows = _paint_all(planned.jobs, painter, manifest, resume, progress)
+    if len(rows) == 1 and rows[0].error is not None:
+        raise PictureError(rows[0].error)
+    used, seconds = painter.stylizer.provider, time.perf_counter() - started
+    return Report(rows, painter.settings.pack, painter.weights, used, seconds, manifest.name if manifest else None)
+
+
+def _pack_and_style(style: str | None, pack: StrPath | None) -> tuple[StrPath, str | None]:
+    """What names the pack, and the style in it, if that is not named by the same."""
+    if pack is not None:
+        return pack, style
+    if style is not None:
+        return style, None
+    packs = installed_packs()
+    if not packs:
+        raise PackError("no style pack is installed; give one with --pack, or list their folder in IMPASTO_PACKS")
+    if len(packs) > 1:
+        styles = ", ".join(f"{pack.card.name}/{style}" for pack in packs for style in pack.card.style_names)
+        raise WrongCall(f"several packs are installed; choose a style: {styles}")
+    return packs[0].path, None
+
+
+@contextmanager
+def _manifest(planned: Plan, settings: Settings) -> Iterator[Manifest | None]:
+    """The manifest of the folder that the pictures go to, kept from other runs; None if they go to none."""
+    if planned.folder is None:
+        yield None
+        return
+    with locked(planned.folder) as lock:
+        if lock.left and not places.is_remote(planned.folder):
+            _sweep({planned.folder, *(places.parent(job.output) for job in planned.jobs)})
+        manifest = Manifest(planned.folder, settings, lock)
         try:
-            rows.append(_stylize_one(job, stylizer, style, strength))
-        except PictureError as error:
-            if len(jobs) == 1:
-                raise
-            rows.append(Row(job.source, None, str(error), None, None, 0.0))
-    if progress is not None:
-        progress(len(jobs), len(jobs))
-    return Report(tuple(rows), stylizer.card.name, weights, stylizer.provider, time.perf_counter() - started)
+            yield manifest
+        finally:
+            manifest.close()
 
 
-def _stylizer(style: str | None, pack: StrPath | None, provider: str, threads: int | None) -> Stylizer:
-    name = pack if pack is not None else style
-    if name is None:
-        packs = installed_packs()
-        if not packs:
-            raise PackError("no style pack is installed; give one with --pack, or list their folder in IMPASTO_PACKS")
-        if len(packs) > 1:
-            styles = ", ".join(f"{pack.card.name}/{style}" for pack in packs for style in pack.card.style_names)
-            raise WrongCall(f"several packs are installed; choose a style: {styles}")
-        name = packs[0].path
-    return Stylizer(name, provider=provider, threads=threads)
+def _sweep(folders: set[str]) -> None:
+    """Remove what `impasto.formats.write_atomically` had begun when an earlier run was killed."""
+    for folder in map(Path, folders):
+        for part in folder.glob(".*.part") if folder.is_dir() else ():
+            if _PART.fullmatch(part.name):
+                part.unlink(missing_ok=True)
 
 
-def _stylize_one(job: Job, stylizer: Stylizer, style: str | None, strength: float) -> Row:
-    started = time.perf_counter()
-    picture = read_picture(io.BytesIO(sys.stdin.buffer.read()) if job.source == STREAM else job.source)
-    painted = stylizer.stylize_picture(picture, style, strength)
-    if job.output == STREAM:
-        sys.stdout.buffer.write(encode_picture(painted, job.format))
-        sys.stdout.buffer.flush()
-    else:
-        Path(job.output).parent.mkdir(parents=True, exist_ok=True)
-        write_picture(painted, job.output, job.format)
-    height, width = painted.rgb.shape[:2]
-    return Row(job.source, job.output, None, width, height, time.perf_counter() - started)
+def _paint_all(
+    jobs: Sequence[Job],
+    painter: Painter,
+    manifest: Manifest | None,
+    resume: bool,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Row, ...]:
+    """A row a job, in the order of the jobs, each in the manifest as soon as it is there."""
+    rows: list[Row | None] = [None] * len(jobs)
+
+    def run(index: int) -> None:
+        job = jobs[index]
+        earlier = manifest.finished(job.output, job.format) if manifest is not None and resume else None
+        row = painter.run(job, earlier, alone=len(jobs) == 1)
+        if manifest is not None and not row.skipped:
+            manifest.append(row, painter.stylizer.provider)
+        rows[index] = row
+
+    remote = any(places.is_remote(name) for job in jobs[:1] for name in (job.source, job.output))
+    count = min(len(jobs), painter.threads + (WAITING_REMOTE if remote else WAITING))
+    report = progress or (lambda behind, total: None)
+    report(0, len(jobs))
+    try:
+        with closing(_in_threads(run, len(jobs), count)) as ended:
+            for behind, _ in enumerate(ended, 1):
+                report(behind, len(jobs))
+    except (KeyboardInterrupt, OSError) as error:
+        done = f"{sum(row is not None for row in rows)} of {len(jobs)} pictures are done; --resume goes on"
+        if manifest is not None and isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted: {done}") from error
+        if manifest is not None and isinstance(error, OSError):
+            error.strerror = f"{error.strerror or error} ({done})"
+        raise
+    return tuple(row for row in rows if row is not None)
+
+
+def _in_threads(run: Callable[[int], None], count: int, threads: int) -> Generator[None]:
+    """Call ``run`` with each number below ``count``; after an error, those that have begun come to their end."""
+    numbers, guard, stop = iter(range(count)), threading.Lock(), threading.Event()
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def work() -> None:
+        while not stop.is_set():
+            with guard:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                run(number)
+            except BaseException as error:  # raised again by the thread that waits
+                stop.set()
+                ended.put(error)
+            else:
+                ended.put(None)
+
+    workers = [threading.Thread(target=work, name=f"painter-{index}") for index in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        for _ in range(count):
+            error = ended.get()
+            if error is not None:
+                raise error
+            yield
+    finally:
+        stop.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()

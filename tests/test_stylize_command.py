@@ -154,6 +154,12 @@ def test_an_interruption_says_so(photos: Path, tiny: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Stylizer, "paint", interrupt)
     result = run("stylize", photos, "-s", "red", "-o", "out")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        "Error: interrupted: 0 of 5 pictures are done; --resume goes on\n",
+    )
+    assert files_below(Path()) == ["out/manifest.jsonl"]
+    result = run("stylize", photos / "a.png", "-s", "red", "-o", "out.png")
     assert (result.exit_code, result.stderr) == (130, "Interrupted\n")
 
 
@@ -181,7 +187,7 @@ def test_an_output_without_a_suffix_is_a_folder_unless_it_is_a_file(photos: Path
     assert run("stylize", photos / "a.png", "-s", "red", "-o", "folder").exit_code == 0
     assert run("stylize", photos / "a.png", "-s", "red", "-o", "file", "--format", "png").exit_code == 0
     assert run("stylize", photos / "a.png", "-s", "red", "-o", os.devnull, "--format", "png").exit_code == 0
-    assert files_below(Path()) == ["file", "folder/a.png"]
+    assert files_below(Path()) == ["file", "folder/a.png", "folder/manifest.jsonl"]
     assert colour(Path("file")) == (255, 0, 0)
     assert "need a folder" in failed(run("stylize", photos, "-s", "red", "-o", "file"), 2)
 
@@ -190,7 +196,14 @@ def test_a_folder_keeps_paths_names_and_formats(photos: Path, tiny: Path) -> Non
     result = run("stylize", photos, "-s", "red", "-o", "out")
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("5 pictures in ")
-    assert files_below(Path("out")) == ["a.png", "b.webp", "deep/c.PNG", "deep/er/d.tif", "deep/er/e.png"]
+    assert files_below(Path("out")) == [
+        "a.png",
+        "b.webp",
+        "deep/c.PNG",
+        "deep/er/d.tif",
+        "deep/er/e.png",
+        "manifest.jsonl",
+    ]
     for name, format in (("a.png", "PNG"), ("b.webp", "WEBP"), ("deep/c.PNG", "PNG"), ("deep/er/d.tif", "TIFF")):
         with Image.open(Path("out", name)) as image:
             assert image.format == format
@@ -199,7 +212,8 @@ def test_a_folder_keeps_paths_names_and_formats(photos: Path, tiny: Path) -> Non
 
 def test_format_changes_the_names_that_need_it(photos: Path, tiny: Path) -> None:
     assert run("stylize", photos, "-s", "red", "-o", "out", "--format", "png").exit_code == 0
-    assert files_below(Path("out")) == ["a.png", "b.png", "deep/c.PNG", "deep/er/d.png", "deep/er/e.png"]
+    painted = ["a.png", "b.png", "deep/c.PNG", "deep/er/d.png", "deep/er/e.png"]
+    assert files_below(Path("out")) == [*painted, "manifest.jsonl"]
 
 
 def test_patterns_and_several_sources_share_their_parent(photos: Path, tiny: Path) -> None:
@@ -207,13 +221,13 @@ def test_patterns_and_several_sources_share_their_parent(photos: Path, tiny: Pat
         run("stylize", f"{photos}/deep/**/*", photos / "a.png", photos / "a.png", "-s", "red", "-o", "x/").exit_code
         == 0
     )
-    assert files_below(Path("x")) == ["a.png", "deep/c.PNG", "deep/er/d.tif", "deep/er/e.png"]
+    assert files_below(Path("x")) == ["a.png", "deep/c.PNG", "deep/er/d.tif", "deep/er/e.png", "manifest.jsonl"]
 
 
 def test_pictures_of_an_earlier_run_are_not_sources(photos: Path, tiny: Path) -> None:
     for _ in range(2):
         assert run("stylize", photos, "-s", "red", "-o", photos / "out").exit_code == 0
-    assert len(files_below(photos / "out")) == 5
+    assert len(files_below(photos / "out")) == 5 + 1
 
 
 def test_a_stream_in_and_out(photos: Path, tiny: Path) -> None:
@@ -233,12 +247,13 @@ def test_the_report_for_programs(photos: Path, tiny: Path) -> None:
     result = run("stylize", photos, "-s", "red:1,invert:3", "-o", "out", "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)
-    assert (report["pack"], report["provider"]) == ("tiny", "cpu")
+    assert (report["pack"], report["provider"], report["manifest"]) == ("tiny", "cpu", "out/manifest.jsonl")
+    assert (report["done"], report["skipped"], report["failed"]) == (5, 0, 1)
     assert report["style"] == {"invert": 0.75, "red": 0.25}
     rows = {Path(row["source"]).name: row for row in report["rows"]}
     assert len(rows) == 6
     assert (rows["a.png"]["width"], rows["a.png"]["height"], rows["a.png"]["error"]) == (24, 20, None)
-    assert rows["bad.jpg"]["output"] is None
+    assert rows["bad.jpg"]["output_sha256"] is None
     assert "the file is empty" in rows["bad.jpg"]["error"]
 
 
@@ -318,7 +333,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_rest_done(photos: Path, 
     assert "transparent.jpg" in lines[1]
     assert "--format png" in lines[1]
     assert lines[2].startswith("5 pictures, 2 failed in ")
-    assert len(files_below(Path("out"))) == 5
+    assert len(files_below(Path("out"))) == 5 + 1
 
 
 def test_a_source_that_is_not_there(photos: Path, tiny: Path, tmp_path: Path) -> None:
