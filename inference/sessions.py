@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from impasto.errors import PackError, WrongCall, unknown_name
@@ -94,25 +95,32 @@ def _installed() -> tuple[str, ...]:
 
 
 def _create_cpu(model: bytes, options: SessionOptions) -> InferenceSession:
-    import onnxruntime
-
     try:
-        return onnxruntime.InferenceSession(model, options, list(_PROVIDERS["cpu"]), enable_fallback=0)
+        return _open(model, options, _PROVIDERS["cpu"])
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise PackError(f"ONNX Runtime cannot open the graph: {error}") from error
 
 
 def _create(model: bytes, provider: str, options: SessionOptions) -> InferenceSession | None:
     """A session that really runs on ``provider``, or None."""
-    import onnxruntime
-
     options.enable_mem_pattern = provider != "directml"  # which asks for it
-    wanted = list(_PROVIDERS[provider])
+    wanted = _PROVIDERS[provider]
     try:
-        session = onnxruntime.InferenceSession(model, options, wanted, enable_fallback=0)
+        session = _open(model, options, wanted)
     except Exception:
         return None
     return session if session.get_providers()[0] == wanted[0] else None
+
+
+def _open(model: bytes, options: SessionOptions, providers: Sequence[str]) -> InferenceSession:
+    """A session, opened in a thread of its own: the one that opens it treats subnormal numbers as 0 ever after."""
+    import onnxruntime
+
+    with ThreadPoolExecutor(1) as aside:
+        opened = aside.submit(
+            onnxruntime.InferenceSession, model, options, providers=list(providers), enable_fallback=0
+        )
+        return opened.result()
 
 
 def _options(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from impasto.errors import PackError, PictureError, WrongCall
 from impasto.images import MIN_SIDE, Array, Picture, picture_from_array, picture_from_pil, read_picture
 from impasto.inference.sessions import open_session
 from impasto.packs import PAINT, Card, find_pack, mixture
+
+if TYPE_CHECKING:
+    from onnxruntime import RunOptions
 
 _INPUTS = {
     "image": ("tensor(uint8)", 4),
@@ -106,20 +110,29 @@ class Stylizer:
         painted = self.paint(picture.rgb[None], weights, np.array([strength], np.float32))
         return replace(picture, rgb=painted[0])
 
-    def paint(self, images: Array, styles: npt.NDArray[np.float32], strengths: npt.NDArray[np.float32]) -> Array:
+    def paint(
+        self,
+        images: Array,
+        styles: npt.NDArray[np.float32],
+        strengths: npt.NDArray[np.float32],
+        *,
+        run_options: RunOptions | None = None,
+    ) -> Array:
         """Paint a batch of pictures of one size, each in its own mixture of styles.
 
         Args:
             images: uint8 RGB ``(N, H, W, 3)``, sRGB, 16 pixels a side or more.
             styles: ``(N, S)``, weights of the pack's styles, not negative, each row with sum 1.
             strengths: ``(N,)``, 0 (the photo) to 1 (the painting).
+            run_options: of ONNX Runtime; ``terminate`` set from another thread stops the work.
 
         Returns:
             uint8 RGB ``(N, H, W, 3)``.
 
         Raises:
             WrongCall: weights or strengths of another shape or range.
-            PictureError: another type, shape or size of images; or the provider has no memory for them.
+            PictureError: another type, shape or size of images; or the provider has no memory for them, or the
+                work was stopped.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:3]) < MIN_SIDE:
             expected = f"expected uint8 (N, H, W, 3), at least {MIN_SIDE} pixels a side"
@@ -140,7 +153,7 @@ class Stylizer:
             "strength": strengths.astype(np.float32, copy=False),
         }
         try:
-            painted: Array = self._session.run(["painted"], feeds)[0]
+            painted: Array = self._session.run(["painted"], feeds, run_options)[0]
         except Exception as error:  # ONNX Runtime's errors share no base class
             size = f"{images.shape[2]} x {images.shape[1]} pixels"
             raise PictureError(

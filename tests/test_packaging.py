@@ -48,7 +48,9 @@ def wheel(tmp_path_factory) -> set[str]:
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, tree)
     for name in [*FOLDERS.values(), "tests"]:
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        shutil.copytree(
+            ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*"), dirs_exist_ok=True
+        )
     command = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-build-isolation", "--no-deps", "--no-index"]
     finished = subprocess.run([*command, "-w", out, tree], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

@@ -105,6 +105,11 @@ def test_wrong_arrays_are_refused(
         stylizer.paint(**{**arguments, **change})
 
 
+def test_opening_a_session_leaves_the_caller_its_subnormal_numbers(make_pack: MakePack) -> None:
+    Stylizer(make_pack(), provider="cpu", threads=1)
+    assert np.array([1e-40], np.float32)[0] * np.float32(1) > 0
+
+
 def test_a_provider_asked_for_runs_or_fails(make_pack: MakePack, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = make_pack()
     with pytest.raises(WrongCall, match="unknown provider 'gpu'"):

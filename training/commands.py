@@ -17,6 +17,7 @@ from impasto.training.sweeps import SHEET, parse_sweep, validation_terms
 from impasto.training.sweeps import sweep as sweep_setting
 from impasto.training.train import add_style as add_style_to_pack
 from impasto.training.train import train as train_pack
+from impasto.triton import export_triton
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -106,8 +107,20 @@ def add_style(pack: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("checkpoint", type=click.Path())
-@click.option("-o", "--output", metavar="PACK", required=True, help="Folder of the new pack.")
+@click.option("-o", "--output", metavar="PACK", help="Folder of the new pack.")
 @click.option("--name", help="The pack's name; by default the folder's.")
-def export(checkpoint: str, output: str, name: str | None) -> None:
-    """Make a style pack of a training run's CHECKPOINT, and check it."""
-    _report(export_checkpoint(checkpoint, output, name=name))
+@click.option("--triton", metavar="DIR", help="Model repository of an NVIDIA Triton to add the pack to.")
+def export(checkpoint: str, output: str | None, name: str | None, triton: str | None) -> None:
+    """Make a style pack of a training run's CHECKPOINT, and check it.
+
+    With --triton and without -o, CHECKPOINT is a pack's name or folder.
+    """
+    if output is None and (triton is None or name is not None):
+        raise click.UsageError("give -o PACK for a checkpoint, or --triton DIR for a pack, or both")
+    if output is None:
+        pack = find_pack(checkpoint)[0]
+    else:
+        pack = export_checkpoint(checkpoint, output, name=name)
+        _report(pack)
+    if triton is not None:
+        click.echo(f"{export_triton(pack, triton)}: for tritonserver --model-repository {triton}", err=True)

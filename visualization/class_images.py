@@ -21,7 +21,7 @@ from impasto.visualization.model import Model
 from impasto.visualization.progress import tell
 from impasto.visualization.registry import Refused, technique
 from impasto.visualization.result import Result
-from impasto.visualization.rules import redirected
+from impasto.visualization.rules import woken
 from impasto.visualization.scene import to_image
 from impasto.visualization.transforms import compose
 
@@ -138,7 +138,7 @@ def class_pictures(model: Model, target: int, settings: Settings, *, count: int 
     shown_at = {round((number + 1) * settings.steps / FRAMES) for number in range(FRAMES)}
 
     def objective(pictures: Tensor) -> Tensor:
-        logit = (_awake(model, pictures) if len(logits) < WAKING else model(pictures))[:, target]
+        logit = (woken(model, pictures) if len(logits) < WAKING else model(pictures))[:, target]
         logits.append(float(logit.detach().mean()))
         total = settings.penalty * (pictures - mean).square().sum() - logit.sum()
         return total + settings.tv * len(pictures) * total_variation(pictures, beta=1) if settings.tv else total
@@ -161,17 +161,6 @@ def class_pictures(model: Model, target: int, settings: Settings, *, count: int 
     if torch.equal(found, start):
         raise Refused("class image: no pixel moves the class's logit from this start; use another preset or seed")
     return Made(canvas.picture(found), logits, frames)
-
-
-def _awake(model: Model, pictures: Tensor) -> Tensor:
-    """Logits whose gradient passes ReLUs that are off, where all of a picture's are."""
-    logits: Tensor
-    try:
-        with redirected():
-            logits = model(pictures)
-    except Refused:  # there is no ReLU, so none is off
-        logits = model(pictures)
-    return logits
 
 
 def _mean(model: Model) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from impasto.errors import WrongCall
-from impasto.losses import Step, adam, optimize_image, steepest
+from impasto.losses import Step, adam, capture, optimize_image, steepest
 from impasto.sheets import tiled
 from impasto.visualization.canvas import FourierCanvas, PixelCanvas
 from impasto.visualization.drawing import grid
@@ -21,15 +22,18 @@ from impasto.visualization.inputs import Pictures
 from impasto.visualization.judging import rounded
 from impasto.visualization.model import Box, Model
 from impasto.visualization.progress import tell, track
-from impasto.visualization.projections import Neurons, inside, largest_outside, neurons_of, stopped_text
+from impasto.visualization.projections import Neurons, inside, largest_outside, stopped_text
 from impasto.visualization.registry import Refused, technique
 from impasto.visualization.result import Result
-from impasto.visualization.rules import redirected
+from impasto.visualization.rules import woken
 from impasto.visualization.scene import to_image
 from impasto.visualization.transforms import Transform, compose, jitter, random_affine
 
 REDIRECTED = 16
 """Steps at first in which a gradient also passes ReLUs that are off, so that a unit that nothing moves wakes up."""
+
+LAST = 1 / 4
+"""Of the steps, at the end and without transforms, which bring the value up by a fifth and change little to look at."""
 
 AT_ONCE = 9
 """Pictures that are optimised side by side."""
@@ -72,8 +76,9 @@ def neuron_image(
     It climbs the unit's mean over the map (channel); its value in the middle, of which only what that neuron sees is
     shown (neuron); half the sum of squares of all units, its mean over the map (layer); or the dot product with a
     combination of units times their cosine, its mean over the map (direction). In the first 16 steps the gradient also
-    passes ReLUs that are off. All start from the same noise: a picture does not depend on those beside it. Without
-    transforms (jitter, degrees and scale 0) the value is higher, and more of the picture is noise.
+    passes ReLUs that are off; the last quarter of the steps is without transforms. All start from the same noise: a
+    picture does not depend on those beside it. Without any transforms (jitter, degrees and scale 0) the value is
+    higher, and more of the picture is noise.
 
     Source: Erhan et al. 2009; Yosinski et al. 2015; Olah et al. 2017, and lucid, optvis. Differs from lucid in its
     transforms: a picture is rolled around, not padded, and turned and scaled less.
@@ -194,10 +199,10 @@ def _view(model: Model, layer: str, of: str, plan: Plan) -> tuple[_View, int]:
 
 def _maps_of(model: Model, layer: str) -> Neurons:
     """The layer's maps; those of a vector have one place."""
-    neurons = neurons_of(model, layer)
+    features = capture(model, [layer]) if layer else None
 
     def maps(pictures: Tensor) -> Tensor:
-        values = neurons(pictures)
+        values = features(pictures)[layer] if features else model(pictures)
         if values.ndim not in (2, 4) or len(values) != len(pictures):
             shape = tuple(values.shape)
             raise Refused(f"neuron image: {layer} gives shape {shape}, expected (N, C, h, w) or (N, C)")
@@ -238,10 +243,16 @@ def _climb(view: _View, goal: Goal, plan: Plan, before: int, total: int) -> _Cli
     start = canvas.start(generator, DEVIATION).to(view.device)
     start = start.expand(len(goal.vectors), *start.shape[1:])
     frames: list[Tensor] = []
-    evaluations = iter(range(plan.steps))
+    moved, steps = plan.transforms(generator), itertools.count()
+
+    def transforms(numbers: Tensor) -> Tensor:
+        picture = canvas.picture(numbers)
+        return moved(picture) if next(steps) < (1 - LAST) * plan.steps else picture
+
+    evaluations = itertools.count()
 
     def objective(pictures: Tensor) -> Tensor:
-        maps = _redirected(view.maps_of, pictures) if next(evaluations) < REDIRECTED else view.maps_of(pictures)
+        maps = woken(view.maps_of, pictures) if next(evaluations) < REDIRECTED else view.maps_of(pictures)
         return -goal.climbed(maps).sum()
 
     def on_step(step: Step) -> None:
@@ -254,19 +265,11 @@ def _climb(view: _View, goal: Goal, plan: Plan, before: int, total: int) -> _Cli
         objective,
         step=adam(0.05) if isinstance(canvas, FourierCanvas) else steepest(0.05, "l2"),
         steps=plan.steps,
-        transforms=compose(canvas.picture, plan.transforms(generator)),
+        transforms=transforms,
         project=canvas.within if isinstance(canvas, PixelCanvas) else None,
         on_step=on_step,
     )
     return _Climb(canvas.picture(start), canvas.picture(found), frames)
-
-
-def _redirected(maps_of: Neurons, pictures: Tensor) -> Tensor:
-    try:
-        with redirected():
-            return maps_of(pictures)
-    except Refused:  # there is no ReLU, so none is off
-        return maps_of(pictures)
 
 
 def _measured(view: _View, goal: Goal, climb: _Climb) -> list[dict[str, Any]]:

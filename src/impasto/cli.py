@@ -26,6 +26,7 @@ class Room(NamedTuple):
 COMMANDS = {
     "stylize": Room("impasto.inference.commands:stylize", "Paint photos in a style."),
     "styles": Room("impasto.inference.commands:styles", "List the styles that are installed."),
+    "serve": Room("impasto.inference.server.commands:serve", "Serve an HTTP API and a web page.", "serve"),
     "train": Room("impasto.training.commands:train", "Train a style pack from paintings.", "train"),
     "add-style": Room("impasto.training.commands:add_style", "Add styles to a pack.", "train"),
     "export": Room("impasto.training.commands:export", "Make a style pack of a checkpoint.", "train"),

@@ -28,6 +28,10 @@ class PictureError(ImpastoError, ValueError):
     """A file or an array that is not a usable picture."""
 
 
+class TooManyPixels(PictureError):
+    """A picture that claims to be larger than the caller's limit."""
+
+
 class PackError(ImpastoError, ValueError):
     """A style pack with a missing, altered or unreadable file."""
 

@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from impasto.colour import from_srgb, to_srgb
-from impasto.errors import PictureError, WrongCall
+from impasto.errors import PictureError, TooManyPixels, WrongCall
 from impasto.exif import upright
 from impasto.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from impasto.formats import WRITE_FORMATS, check_write_format, format_of, write_atomically, written_format
@@ -86,8 +86,8 @@ def read_picture(source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int =
     """Read a picture from a file, or from an open binary file that can seek.
 
     Raises:
-        PictureError: the file is missing, empty, damaged, not a picture, under 16 pixels a side, or claims to have
-            more than ``max_pixels`` pixels (looked up before anything is decoded).
+        PictureError: the file is missing, empty, damaged, not a picture, or under 16 pixels a side.
+        TooManyPixels: it claims to have more than ``max_pixels`` (looked up before anything is decoded).
     """
     if isinstance(source, str | os.PathLike):
         try:
@@ -249,7 +249,7 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, ImageFile]:
         except SyntaxError:  # so Pillow says "not this format"
             continue
         except Image.DecompressionBombError as error:
-            raise PictureError(f"{name}: {error}") from error
+            raise TooManyPixels(f"{name}: {error}") from error
         except Exception as error:
             raise PictureError(f"{name}: cannot be decoded as {format}: {error or type(error).__name__}") from error
         _check_size(*image.size, name, max_pixels)
@@ -259,7 +259,7 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, ImageFile]:
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise PictureError(f"{name}: {width} x {height} pixels; expected at most {max_pixels} in all; shrink it first")
+        raise TooManyPixels(f"{name}: {width} x {height} pixels; expected at most {max_pixels} in all; shrink it first")
     if min(width, height) < MIN_SIDE:
         raise PictureError(f"{name}: {width} x {height} pixels; expected at least {MIN_SIDE} x {MIN_SIDE}")
 
