@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ pytest.importorskip("torch")
 pytest.importorskip("pytorch_lightning")
 
 import torch
+from click.testing import CliRunner
 from conftest import MakePack
 from tiny import SIZES
 
-from impasto.card import Style
+from impasto.card import Style, save_card
+from impasto.cli import main
 from impasto.errors import ExportError, PackError, WrongCall
 from impasto.inference.split import Split
-from impasto.packs import APPLY, FOLDED, MEASURE, SHARED
+from impasto.packs import APPLY, FOLDED, MEASURE, SHARED, Pack
 from impasto.training import TransformerNet, export_pack, split_graph
 from impasto.training.split import Apply, Measure, affine_length
 from impasto.training.split_graph import SPLIT_FILES, check_split, export_split
@@ -203,6 +206,18 @@ def test_a_pack_has_both_halves(tmp_path):
         == affine_length(network(**SIZES))
         == (sum(2 * entry["channels"] for entry in pack.card.normalisations) + 1)
     )
+
+
+def test_an_older_pack_written_anew_has_them(tmp_path):
+    made = export_pack(network(**SIZES), tmp_path / "made", styles=[Style(name) for name in "abc"], quality={"a": 1})
+    old = {name: digest for name, digest in made.card.files.items() if name not in SPLIT_FILES}
+    save_card(dataclasses.replace(made.card, files=old), made.path)
+    done = CliRunner().invoke(main, ["export", str(made.path), "-o", str(tmp_path / "new")])
+    assert done.exit_code == 0, done.output
+    new = Pack.load(tmp_path / "new")
+    assert set(SPLIT_FILES) <= set(new.card.files)
+    assert (new.card.name, new.card.styles, new.card.quality) == ("made", made.card.styles, {"a": 1})
+    assert new.read("weights.safetensors") == made.read("weights.safetensors")
 
 
 def test_an_older_pack_says_what_to_do(make_pack: MakePack):

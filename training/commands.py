@@ -12,6 +12,7 @@ from impasto.card import Style
 from impasto.errors import WrongCall
 from impasto.packs import Pack, find_pack
 from impasto.training.checkpoints import export_checkpoint
+from impasto.training.export import export_again
 from impasto.training.module import style_name
 from impasto.training.sweeps import SHEET, parse_sweep, validation_terms
 from impasto.training.sweeps import sweep as sweep_setting
@@ -113,14 +114,17 @@ def add_style(pack: str, **options: Any) -> None:
 def export(checkpoint: str, output: str | None, name: str | None, triton: str | None) -> None:
     """Make a style pack of a training run's CHECKPOINT, and check it.
 
-    With --triton and without -o, CHECKPOINT is a pack's name or folder.
+    CHECKPOINT may also be a pack's folder, which is written anew as this version does; with --triton alone its name.
     """
     if output is None and (triton is None or name is not None):
         raise click.UsageError("give -o PACK for a checkpoint, or --triton DIR for a pack, or both")
     if output is None:
         pack = find_pack(checkpoint)[0]
     else:
-        pack = export_checkpoint(checkpoint, output, name=name)
+        if Path(checkpoint).is_dir():
+            pack = export_again(Pack.load(checkpoint), output, name=name)
+        else:
+            pack = export_checkpoint(checkpoint, output, name=name)
         _report(pack)
     if triton is not None:
         click.echo(f"{export_triton(pack, triton)}: for tritonserver --model-repository {triton}", err=True)

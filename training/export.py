@@ -134,6 +134,26 @@ def load_network(pack: Pack) -> TransformerNet:
     return net
 
 
+def export_again(pack: Pack, output: str | Path, *, name: str | None = None) -> Pack:
+    """Write a pack anew from its weights, as this version does: one made by an earlier version gets what it lacks.
+
+    What the card says of styles, training and quality stays.
+
+    Raises:
+        WrongCall, ExportError: as `export_pack`.
+        PackError: as `load_network`.
+    """
+    card = pack.card
+    return export_pack(
+        load_network(pack),
+        output,
+        styles=card.styles,
+        name=name or card.name,
+        training=card.training,
+        quality=card.quality,
+    )
+
+
 def join_styles(first: TransformerNet, second: TransformerNet) -> TransformerNet:
     """A network with the styles of both: one trunk, the rows of the first, then those of the second.
 
