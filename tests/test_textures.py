@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from impasto.errors import WrongCall
 from impasto.losses import gram_matrix, optimize_image
 from impasto.visualization import Model, load_model, paint, painting, synthesis
+from impasto.visualization import vgg as vgg_module
 from impasto.visualization.correlations import autocorrelation, best_shift, correlation_length, radial
 from impasto.visualization.objective import PaintObjective, StyleGoal
 from impasto.visualization.registry import Refused
@@ -32,7 +33,7 @@ def one_network():
     """VGG-19 is read once for all textures and paintings."""
     known = functools.cache(painting.VGGFeatures)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (painting, synthesis):
+        for module in (painting, vgg_module):
             patch.setattr(module, "VGGFeatures", known)
         yield
 

@@ -174,8 +174,8 @@ def paint(
     digest = _digest(settings, scene)
     watch = Watch(frames=frames, state=path, resume=resume, digest=digest, log_dir=log, progress=progress)
     brush = Brush(scene, objective, lbfgs(HISTORY) if optimizer == "lbfgs" else adam(), average, watch, began)
-    stages = _stages(scene.size, steps, smallest if init in INITS else max(scene.size))
-    painted = brush.paint(_start(init, scene, stages[0].size, seed), stages)
+    stages = stages_of(scene.size, steps, smallest if init in INITS else max(scene.size))
+    painted = brush.paint(start_picture(init, scene, stages[0].size, seed), stages)
     result = _result(painted, brush, settings)
     if brush.interrupted:
         high, wide = painted.shape[2:]
@@ -253,7 +253,7 @@ def _tile(
     return fitting_tile(high, wide, features, layers, dtype, gibibytes * 2**30 - kept)
 
 
-def _stages(size: tuple[int, int], steps: int, smallest: int) -> list[Stage]:
+def stages_of(size: tuple[int, int], steps: int, smallest: int) -> list[Stage]:
     """Steps at each size: where they are cheap there are more of them."""
     high, wide = size
     *coarse, full = sizes(high, wide, smallest)
@@ -261,7 +261,7 @@ def _stages(size: tuple[int, int], steps: int, smallest: int) -> list[Stage]:
     return [*(Stage(at, min(steps, tenth)) for at, tenth in zip(coarse, tenths, strict=True)), Stage(full, steps)]
 
 
-def _start(init: str, scene: Scene, size: tuple[int, int], seed: int) -> Tensor:
+def start_picture(init: str, scene: Scene, size: tuple[int, int], seed: int) -> Tensor:
     """The picture to begin with, (1, 3, *size)."""
     if init == "content":
         return scene.subject(size)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from impasto.errors import WrongCall
@@ -15,7 +15,6 @@ from impasto.losses import (
     LossTerms,
     PerceptualLoss,
     Step,
-    VGGFeatures,
     capture,
     clip,
     content_loss,
@@ -27,6 +26,7 @@ from impasto.losses.perceptual import Features
 from impasto.visualization.canvas import FourierCanvas
 from impasto.visualization.model import Model
 from impasto.visualization.painting import HISTORY
+from impasto.visualization.vgg import vgg_features
 
 SAME = 99.0
 """PSNR in dB of two pictures that are the same, or nearer to it than this."""
@@ -137,16 +137,11 @@ def start_of(photo: Tensor, canvas: str, noise: float, seed: int) -> tuple[Tenso
 def features_of(model: Model) -> Features:
     """A model's features by the names of its layers, as `PerceptualLoss` takes them; what is no map becomes one.
 
-    Of VGG-19 as `VGGFeatures` has it they are those of `VGGFeatures`, which stops at the deepest, and paints.
+    Of VGG-19 they are those that paint: `impasto.visualization.vgg.vgg_features`.
     """
-    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    if {"conv1_1", "conv5_4"} <= set(convolutions):
-        vgg = VGGFeatures().to(model.device)
-        known = {name.removesuffix("_weight"): weight for name, weight in vgg.named_buffers() if "_weight" in name}
-        if known.keys() == convolutions.keys() and all(
-            torch.equal(weight, convolutions[name].weight) for name, weight in known.items()
-        ):
-            return vgg
+    vgg = vgg_features(model)
+    if vgg is not None:
+        return vgg
 
     def features(images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         found = capture(model, layers)(images)

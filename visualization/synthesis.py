@@ -15,15 +15,16 @@ from torch import Tensor
 
 from impasto.errors import WrongCall
 from impasto.images import MIN_SIDE
-from impasto.losses import LossTerms, VGGFeatures, capture, lbfgs
+from impasto.losses import LossTerms, capture, lbfgs
 from impasto.visualization.brush import Brush, Watch
 from impasto.visualization.model import Model
 from impasto.visualization.objective import PaintObjective
-from impasto.visualization.painting import HISTORY, MIRRORED, _stages, _start
+from impasto.visualization.painting import HISTORY, MIRRORED, stages_of, start_picture
 from impasto.visualization.progress import tell
 from impasto.visualization.registry import Refused
 from impasto.visualization.rules import average_pooling
 from impasto.visualization.scene import Scene
+from impasto.visualization.vgg import vgg_features
 
 VGG19 = ("relu1_1", "pool1", "pool2", "pool3", "pool4")
 """The layers of Gatys et al. 2015."""
@@ -136,17 +137,17 @@ def synthesise(
         mirrored=MIRRORED if plan.convention == "relative" else 0,
     )
     scene = Scene(source.new_zeros(1, 3, *size), (source,), ("source",), (1.0,), (None,))
-    stages = _stages(size, plan.steps, plan.smallest)
+    stages = stages_of(size, plan.steps, plan.smallest)
     each = sum(stage.steps for stage in stages)
     steps = itertools.count(done * each + 1)
     watch = Watch(frames=plan.frames, progress=lambda *_: tell(next(steps), runs * each, "steps"))
     brush = Brush(scene, objective, lbfgs(HISTORY), watch=watch)
-    picture = brush.paint(_start("noise", scene, stages[0].size, plan.seed), stages)
+    picture = brush.paint(start_picture("noise", scene, stages[0].size, plan.seed), stages)
     if brush.interrupted:
         raise KeyboardInterrupt
     with torch.no_grad():
         judge = scene.at(size, objective)
-        noise = _start("noise", scene, size, plan.seed)
+        noise = start_picture("noise", scene, size, plan.seed)
         terms, of_noise, of_shuffled = map(judge, (picture, noise, shuffled(source, plan.seed)))
     losses = [loss for *_, loss in brush.trace]
     return Texture(picture, terms, of_noise, of_shuffled, brush.frames, losses, brush.trace[-1][1])
@@ -155,11 +156,9 @@ def synthesise(
 def features_of(model: Model, layers: Sequence[str], pooling: str, picture: Tensor) -> Any:
     """The layers of a model as `PaintObjective` takes them: ``features(pictures, layers)``, and what it asks of them.
 
-    Of the feature network vgg19 they are `VGGFeatures`, those that are painted with.
+    Of VGG-19 they are those that paint: `impasto.visualization.vgg.vgg_features`.
     """
-    if model.command is not None and model.command[:2] == ("--model", "vgg19") and "--weights" not in model.command:
-        return VGGFeatures("vgg19", pooling=pooling).to(model.device)
-    return _Captured(model, layers, pooling, picture)
+    return vgg_features(model, pooling) or _Captured(model, layers, pooling, picture)
 
 
 class _Captured:
