@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from impasto.errors import WrongCall
@@ -28,6 +30,21 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MODES = ("L", "RGB", "RGBA")
 
 
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Vectors of pictures, for TensorBoard's projector.
+
+    Attributes:
+        vectors: (N, D), float32.
+        names: of each picture.
+        pictures: (N, 3, h, w), float32 RGB in [0, 1], small: TensorBoard shows up to 8192 x 8192 pixels of them.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+    pictures: npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Result:
     """Pictures and numbers that belong together.
@@ -39,6 +56,7 @@ class Result:
         frames: pictures of one size, to be shown one after the other.
         caption: what is to be seen, in a sentence or two.
         command: the command line that makes it again.
+        embedding: vectors that `tensorboard` shows in the projector.
 
     Raises:
         WrongCall: a name that cannot be a file's, or is there twice but for case; a picture of another mode; data that
@@ -50,6 +68,7 @@ class Result:
     frames: list[Image.Image] = field(default_factory=list)
     caption: str = ""
     command: str = ""
+    embedding: Embedding | None = None
 
     def __post_init__(self) -> None:
         for name, image in self.images.items():
@@ -84,7 +103,10 @@ class Result:
         return [folder / name for name in files]
 
     def tensorboard(self, writer: SummaryWriter, step: int = 0) -> None:
-        """Show the pictures under their names, caption and command as texts; there is no place for the frames."""
+        """Show the pictures under their names, caption and command as texts, and the embedding in the projector.
+
+        There is no place for the frames.
+        """
         for name, image in self.images.items():
             pixels = np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
             writer.add_image(name, pixels, step, dataformats="HWC")
@@ -92,6 +114,8 @@ class Result:
             writer.add_text("caption", self.caption, step)
         if self.command:
             writer.add_text("command", textwrap.indent(self.command, "    "), step)
+        if self.embedding is not None:
+            _project(self.embedding, writer, step)
 
     def _repr_html_(self) -> str:
         """The pictures, the animation, the caption and the command, as a notebook shows them."""
@@ -114,6 +138,15 @@ class Result:
             return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
             raise WrongCall(f"a result's data: JSON cannot hold it: {error}") from error
+
+
+def _project(embedding: Embedding, writer: SummaryWriter, step: int) -> None:
+    """Names go into a table of one column, in which a tab or a line's end would begin another."""
+    from torch import from_numpy
+
+    names = [" ".join(name.split()) for name in embedding.names]
+    with contextlib.redirect_stdout(io.StringIO()):  # says on every second run that the folder is there
+        writer.add_embedding(embedding.vectors, names, from_numpy(embedding.pictures), step, "features")
 
 
 def _png(image: Image.Image) -> bytes:
