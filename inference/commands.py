@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     help="What computes; list tells which run here, and why the others do not.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads in all.  [default: every processor]")
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="Where: in this process, or in workers of Ray, on the machines of the cluster in RAY_ADDRESS.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a report for programs on standard output.")
 @click.pass_context
 def stylize(
@@ -49,6 +56,7 @@ def stylize(
     format: str | None,
     provider: str,
     threads: int | None,
+    engine: str,
     as_json: bool,
 ) -> None:
     """Paint photos in a style: files, folders, patterns, lists (@FILE, a file a line), or - for standard input.
@@ -77,6 +85,7 @@ def stylize(
             resume=resume,
             provider=provider,
             threads=threads,
+            engine=engine,
             progress=progress,
         )
     if as_json:
@@ -84,6 +93,9 @@ def stylize(
         click.echo(json.dumps(counts | asdict(report), indent=2))
     for row in report.failed:
         click.echo(f"Failed: {row.error}", err=True)
+    for row in report.done:
+        if row.note is not None and not row.skipped:
+            click.echo(f"Note: {row.source}: {row.note}", err=True)
     click.echo(_summary(report, output), err=True)
     if report.failed:
         context.exit(1)

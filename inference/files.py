@@ -7,20 +7,28 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
-from impasto.errors import Interrupted, PackError, PictureError, WrongCall
+from impasto.errors import Interrupted, PackError, PictureError, WrongCall, unknown_name
 from impasto.formats import check_write_format
 from impasto.inference import places
 from impasto.inference.locks import locked
 from impasto.inference.manifest import Manifest, Row, Settings
-from impasto.inference.painter import Painter
+from impasto.inference.painter import Lost, Painter
 from impasto.inference.places import StrPath
 from impasto.inference.sources import Job, Plan, plan
 from impasto.packs import installed_packs
+
+if TYPE_CHECKING:
+    from impasto.inference.ray_engine import Crew
+
+ENGINES = ("local", "ray")
+"""Where pictures are painted: in this process, or on the machines of a Ray cluster."""
 
 WAITING = 2
 """Pictures on their way from or to a disk, beside those that are painted."""
@@ -78,6 +86,7 @@ def stylize_files(
     resume: bool = False,
     provider: str = "auto",
     threads: int | None = None,
+    engine: str = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Paint any number of pictures; what a file holds beside its colours is kept (`impasto.images`).
@@ -99,6 +108,7 @@ def stylize_files(
             with the same settings, into an output that still has the SHA-256 it had.
         provider: one of `impasto.inference.sessions.PROVIDERS`.
         threads: CPU threads in all; None for as many as the process may run on. The outputs do not depend on it.
+        engine: one of `ENGINES`. With "ray" (`impasto.inference.ray_engine`) ``threads`` are those of each worker.
         progress: called with the numbers of pictures behind and in all, before the first and after each.
 
     Returns:
@@ -114,21 +124,33 @@ def stylize_files(
         Interrupted: Ctrl-C, while pictures go to a folder; the same holds.
     """
     started = time.perf_counter()
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
     if format is not None:
         check_write_format(format)
     if not 0 <= strength <= 1:
         raise WrongCall(f"expected a strength from 0 to 1; got {strength}")
     name, style = _pack_and_style(style, pack)
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
-    painter = Painter(name, style=style, strength=strength, provider=provider, threads=threads)
+    here = "cpu" if engine == "ray" else provider
+    painter = Painter(name, style=style, strength=strength, provider=here, threads=threads)
     planned = plan(sources, output, "_".join(painter.weights), format)
     if resume and planned.folder is None:
         raise WrongCall("only a folder has a manifest to resume from: give one with -o OUT/")
-    with _manifest(planned, painter.settings) as manifest:
-        rows = _paint_all(planned.jobs, painter, manifest, resume, progress)
+    workers: AbstractContextManager[Painter | Crew] = nullcontext(painter)
+    if engine == "ray":
+        from impasto.inference.ray_engine import crew
+
+        workers = crew(name, planned.jobs, painter, style=style, provider=provider, threads=threads)
+    with _manifest(planned, painter.settings) as manifest, workers as hands:
+        try:
+            rows = _paint_all(planned.jobs, hands, manifest, resume, progress)
+        finally:
+            if hands.died:
+                _sweep(planned)
     if len(rows) == 1 and rows[0].error is not None:
         raise PictureError(rows[0].error)
-    used, seconds = painter.stylizer.provider, time.perf_counter() - started
+    used, seconds = hands.provider, time.perf_counter() - started
     return Report(rows, painter.settings.pack, painter.weights, used, seconds, manifest.name if manifest else None)
 
 
@@ -154,8 +176,8 @@ def _manifest(planned: Plan, settings: Settings) -> Iterator[Manifest | None]:
         yield None
         return
     with locked(planned.folder) as lock:
-        if lock.left and not places.is_remote(planned.folder):
-            _sweep({planned.folder, *(places.parent(job.output) for job in planned.jobs)})
+        if lock.left:
+            _sweep(planned)
         manifest = Manifest(planned.folder, settings, lock)
         try:
             yield manifest
@@ -163,9 +185,11 @@ def _manifest(planned: Plan, settings: Settings) -> Iterator[Manifest | None]:
             manifest.close()
 
 
-def _sweep(folders: set[str]) -> None:
-    """Remove what `impasto.formats.write_atomically` had begun when an earlier run was killed."""
-    for folder in map(Path, folders):
+def _sweep(planned: Plan) -> None:
+    """Remove what `impasto.formats.write_atomically` had begun in the local folders when a process was killed."""
+    if planned.folder is None or places.is_remote(planned.folder):
+        return
+    for folder in map(Path, {planned.folder, *(places.parent(job.output) for job in planned.jobs)}):
         for part in folder.glob(".*.part") if folder.is_dir() else ():
             if _PART.fullmatch(part.name):
                 part.unlink(missing_ok=True)
@@ -173,43 +197,57 @@ def _sweep(folders: set[str]) -> None:
 
 def _paint_all(
     jobs: Sequence[Job],
-    painter: Painter,
+    painter: Painter | Crew,
     manifest: Manifest | None,
     resume: bool,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Row, ...]:
-    """A row a job, in the order of the jobs, each in the manifest as soon as it is there."""
-    rows: list[Row | None] = [None] * len(jobs)
+    """A row a job, in the order of the jobs, each in the manifest as soon as it is there.
 
-    def run(index: int) -> None:
+    What may kill the process that paints it comes last and apart, one picture after the other.
+    """
+    rows: dict[int, Row] = {}
+    lost = [index for index, job in enumerate(jobs) if manifest is not None and manifest.suspected(job.output)]
+    first = sorted(set(range(len(jobs))) - set(lost))
+
+    def run(index: int, paint: Callable[[Job, Row | None], Row]) -> None:
         job = jobs[index]
         earlier = manifest.finished(job.output, job.format) if manifest is not None and resume else None
-        row = painter.run(job, earlier, alone=len(jobs) == 1)
+        try:
+            with manifest.begun(job.output) if manifest is not None else nullcontext():
+                row = paint(job, earlier)
+        except Lost:
+            lost.append(index)
+            return
         if manifest is not None and not row.skipped:
-            manifest.append(row, painter.stylizer.provider)
+            manifest.append(row, painter.provider)
         rows[index] = row
 
+    together = partial(painter.run, alone=len(jobs) == 1)
     remote = any(places.is_remote(name) for job in jobs[:1] for name in (job.source, job.output))
-    count = min(len(jobs), painter.threads + (WAITING_REMOTE if remote else WAITING))
-    report = progress or (lambda behind, total: None)
+    count = min(len(jobs), painter.threads + painter.machines * (WAITING_REMOTE if remote else WAITING))
+    report, behind = progress or (lambda behind, total: None), 0
     report(0, len(jobs))
     try:
-        with closing(_in_threads(run, len(jobs), count)) as ended:
-            for behind, _ in enumerate(ended, 1):
-                report(behind, len(jobs))
+        for indices, paint, threads in ((first, together, count), (lost, painter.apart, 1)):
+            with closing(_in_threads(partial(run, paint=paint), indices, threads)) as ended:
+                for _ in ended:
+                    if len(rows) > behind:
+                        behind += 1
+                        report(behind, len(jobs))
     except (KeyboardInterrupt, OSError) as error:
-        done = f"{sum(row is not None for row in rows)} of {len(jobs)} pictures are done; --resume goes on"
+        done = f"{len(rows)} of {len(jobs)} pictures are done; --resume goes on"
         if manifest is not None and isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted: {done}") from error
         if manifest is not None and isinstance(error, OSError):
             error.strerror = f"{error.strerror or error} ({done})"
         raise
-    return tuple(row for row in rows if row is not None)
+    return tuple(rows[index] for index in sorted(rows))
 
 
-def _in_threads(run: Callable[[int], None], count: int, threads: int) -> Generator[None]:
-    """Call ``run`` with each number below ``count``; after an error, those that have begun come to their end."""
-    numbers, guard, stop = iter(range(count)), threading.Lock(), threading.Event()
+def _in_threads(run: Callable[[int], None], indices: Sequence[int], threads: int) -> Generator[None]:
+    """Call ``run`` with each of the indices; after an error, those that have begun come to their end."""
+    numbers, guard, stop = iter(indices), threading.Lock(), threading.Event()
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def work() -> None:
@@ -230,7 +268,7 @@ def _in_threads(run: Callable[[int], None], count: int, threads: int) -> Generat
     try:
         for worker in workers:
             worker.start()
-        for _ in range(count):
+        for _ in indices:
             error = ended.get()
             if error is not None:
                 raise error

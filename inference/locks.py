@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,12 +35,16 @@ class Lock:
 
     Attributes:
         left: an earlier run ended without freeing it.
+        begun: what that run had begun and not ended (`noted`).
     """
 
     def __init__(self, folder: str) -> None:
         self._name = places.join(folder, LOCK)
         self._renewed = time.monotonic()
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
+        self._guard = threading.Lock()
+        self._noted: set[str] = set()
+        self.begun: frozenset[str] = frozenset()
         self.left = self._take_address() if places.is_remote(folder) else self._take_file()
 
     def renew(self) -> None:
@@ -47,6 +52,22 @@ class Lock:
         if self._file is None and time.monotonic() - self._renewed > STALE / 10:
             self._renewed = time.monotonic()
             places.write(self._name, _holder())
+
+    @contextmanager
+    def noted(self, text: str) -> Iterator[None]:
+        """Have a text in the file while this lasts, for the next run to know if the process is killed meanwhile.
+
+        At an address, where it would take as long as writing a picture, nothing is noted.
+        """
+        with self._guard:
+            self._noted.add(text)
+            self._write()
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._noted.discard(text)
+                self._write()
 
     def free(self) -> None:
         """Let others in."""
@@ -61,9 +82,9 @@ class Lock:
     def _take_file(self) -> bool:
         os.makedirs(os.path.dirname(self._name) or ".", exist_ok=True)
         while True:
-            file = open(self._name, "a+", encoding="utf-8")  # noqa: SIM115  # closing it frees the lock
+            file = open(self._name, "a+b", buffering=0)  # noqa: SIM115  # closing it frees the lock
             file.seek(0)
-            before = file.read()
+            before = file.read().decode(errors="replace")
             if not _seize(file):
                 file.close()
                 raise _busy(self._name, before)
@@ -71,11 +92,16 @@ class Lock:
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self._name)):
                     break
             file.close()
-        file.truncate(0)
-        file.write(_holder().decode())
-        file.flush()
-        self._file = file
+        self._file, self._holder, self.begun = file, json.loads(_holder()), _begun(before)
+        self._write()
         return bool(before)
+
+    def _write(self) -> None:
+        """Say in the local file who holds it, and what is noted."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk: the pictures say it
+                self._file.truncate(0)
+                self._file.write(json.dumps(self._holder | {"begun": sorted(self._noted)}).encode())
 
     def _take_address(self) -> bool:
         try:
@@ -107,6 +133,14 @@ def locked(folder: str) -> Iterator[Lock]:
 def _holder() -> bytes:
     fields = {"process": os.getpid(), "machine": socket.gethostname(), "time": time.time(), "run": _PROCESS}
     return json.dumps(fields).encode()
+
+
+def _begun(holder: str) -> frozenset[str]:
+    """What the run that wrote this had begun."""
+    try:
+        return frozenset(json.loads(holder)["begun"])
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _dead(holder: str) -> bool:
@@ -143,7 +177,7 @@ def _busy(name: str, holder: str) -> ImpastoError:
 if sys.platform == "win32":
     import msvcrt
 
-    def _seize(file: IO[str]) -> bool:
+    def _seize(file: IO[bytes]) -> bool:
         file.seek(1 << 30)  # beyond the text, which others read
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -154,7 +188,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _seize(file: IO[str]) -> bool:
+    def _seize(file: IO[bytes]) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:  # some network disks know no locks: better no lock than no painting

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,9 @@ from impasto.inference import places
 from impasto.inference.locks import Lock
 
 MANIFEST = "manifest.jsonl"
+
+KILLS = "cannot be painted: the process that tries is killed"
+"""What the error of a picture ends in if nothing but the death of a process came of it."""
 
 PUT_EVERY = 5.0
 """Seconds between two writings of a manifest at an address; or 20 times as long as the last one took."""
@@ -64,6 +67,9 @@ class Row:
         network_ms: from pixels to painted pixels.
         encode_ms: from painted pixels to the bytes of a file.
         write_ms: to hash them and put them in their place.
+        bits: bits a channel that were painted, 8 or 16; None if nothing was written.
+        frames: frames that were painted; None if nothing was written.
+        note: what of the source the painting has not kept, and why; None if there is nothing to say.
         skipped: an earlier run had done it; the numbers are of then. Not in a manifest.
     """
 
@@ -80,12 +86,20 @@ class Row:
     network_ms: float = 0.0
     encode_ms: float = 0.0
     write_ms: float = 0.0
+    bits: int | None = None
+    frames: int | None = None
+    note: str | None = None
     skipped: bool = False
 
     def timed(self, took: Mapping[str, float]) -> Row:
         """This row with the milliseconds of each stage: read, decode, network, encode, write."""
         stages: dict[str, Any] = {f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in took.items()}
         return replace(self, **stages)
+
+
+def kills(row: Row) -> bool:
+    """Whether a picture kills the process that paints it."""
+    return row.error is not None and row.error.endswith(KILLS)
 
 
 _COLUMNS = tuple(field.name for field in fields(Row) if field.name != "skipped")
@@ -131,6 +145,15 @@ class Manifest:
         if not row or any(row.get(key) != value for key, value in wanted.items()):
             return None
         return Row(**{**{name: row[name] for name in _COLUMNS}, "output": output})
+
+    def suspected(self, output: str) -> bool:
+        """Whether a picture may kill the process that paints it: it did, or a run was killed that had begun it."""
+        key = self._key(output)
+        return key in self._lock.begun or KILLS.encode() in self._lines.get(key, b"")
+
+    def begun(self, output: str) -> AbstractContextManager[None]:
+        """To be entered while a picture is painted, for `suspected`."""
+        return self._lock.noted(self._key(output))
 
     def append(self, row: Row, provider: str) -> None:
         """Add what became of a picture.

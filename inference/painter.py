@@ -5,18 +5,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from impasto import animation, deep_colour
+from impasto.animation import Animation, encode_animation
 from impasto.errors import PictureError
 from impasto.formats import written_format
-from impasto.images import MAX_PIXELS, Picture, encode_picture, read_picture
+from impasto.images import MAX_PIXELS, Array, Picture, encode_picture, read_picture
 from impasto.inference import places
-from impasto.inference.manifest import Row, Settings
+from impasto.inference.apart import paint_apart
+from impasto.inference.manifest import Row, Settings, kills
+from impasto.inference.measured import Halves, PaintFrame, painted_frames, sampled
 from impasto.inference.places import StrPath
 from impasto.inference.sessions import cpus
 from impasto.inference.sources import STREAM, Job
@@ -29,7 +36,25 @@ LARGE = 1 << 21
 MAX_BYTES = 8 * MAX_PIXELS + (1 << 20)
 """Largest file that is read: the most pixels that are decoded, at 4 channels of 16 bits."""
 
+
+@dataclass(frozen=True)
+class Painted:
+    """A painting as a file, and what a `Row` says of it; ``note``: what of the source it has not kept, and why."""
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    bits: int = 8
+    frames: int = 1
+    note: str | None = None
+
+
 _ONE_FILE = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+
+class Lost(Exception):
+    """The process that painted a picture is dead; which of the pictures it had begun was to blame is not known."""
 
 
 class Painter:
@@ -54,6 +79,8 @@ class Painter:
         weights: of every style in the mixture.
         settings: for the manifest.
         threads: CPU threads in all.
+        machines: 1; other engines have several.
+        died: a picture has killed the process that painted it apart.
 
     Raises:
         WrongCall, PackError: as `impasto.inference.Stylizer`.
@@ -68,6 +95,7 @@ class Painter:
         provider: str = "auto",
         threads: int | None = None,
     ) -> None:
+        self.machines, self.died = 1, False
         self.stylizer = Stylizer(name, provider=provider, threads=threads)
         self.threads = threads or cpus()
         mixture = zip(self.stylizer.styles, self.stylizer.mixture(style), strict=True)
@@ -75,11 +103,18 @@ class Painter:
         card = self.stylizer.card
         text = ",".join(f"{style}:{weight:.6g}" for style, weight in self.weights.items())
         self.settings = Settings(card.name, card.files[PAINT], text, strength)
-        self._name, self._style = name, style
+        self._name, self._style, self._provider = name, style, provider
+        mixed = np.array(self.stylizer.mixture(style), np.float32)
+        self._halves = Halves(name, self.stylizer.provider, threads, mixed, strength)
         self._cores = threading.Semaphore(self.threads)
         self._in_turn = threading.Lock()
         self._opening = threading.Lock()
         self._of_one_thread: Stylizer | None = None
+
+    @property
+    def provider(self) -> str:
+        """What runs the network."""
+        return self.stylizer.provider
 
     def run(self, job: Job, earlier: Row | None = None, *, alone: bool = False) -> Row:
         """Do a job; what is wrong with its source or with its name is in the row that comes back.
@@ -101,34 +136,92 @@ class Painter:
                 row = replace(row, source_sha256=_sha256(data))
             if earlier is not None and earlier.source_sha256 == row.source_sha256 and _as_it_was(earlier):
                 return replace(earlier, source=job.source, skipped=True)
-            format, (height, width), encoded = self._paint(job, data, alone, took)
+            done = self._paint(job, data, alone, took)
             with _timed(took, "write"):
-                row = replace(row, output_sha256=_sha256(encoded))
-                _write(job.output, encoded)
-            row = replace(row, format=format, width=width, height=height)
+                row = replace(row, output_sha256=_sha256(done.data))
+                _write(job.output, done.data)
+            row = replace(row, format=done.format, width=done.width, height=done.height)
+            row = replace(row, bits=done.bits, frames=done.frames, note=done.note)
         except PictureError as error:
             row = replace(row, output_sha256=None, error=str(error))
         return row.timed(took)
 
-    def _paint(self, job: Job, data: bytes, alone: bool, took: dict[str, float]) -> tuple[str, tuple[int, int], bytes]:
-        """The format, height and width, and the bytes of the painted picture."""
+    def apart(self, job: Job, earlier: Row | None = None) -> Row:
+        """Do a job in a process of its own; one that kills it has the error in its row. Raises as `run`."""
+        arguments = {
+            "name": os.fspath(self._name),
+            "style": self._style,
+            "strength": self.settings.strength,
+            "provider": self._provider,
+            "threads": self.threads,
+        }
+        row = paint_apart(arguments, job, earlier)
+        self.died |= kills(row)
+        return row
+
+    def _paint(self, job: Job, data: bytes, alone: bool, took: dict[str, float]) -> Painted:
         file = io.BytesIO(data)
         if job.source != STREAM:
             file.name = job.source
         try:
             with self._cores:
                 with _timed(took, "decode"):
-                    picture = read_picture(file)
-                height, width = picture.rgb.shape[:2]
-                with self._network(height * width, alone) as stylizer, _timed(took, "network"):
-                    painted = stylizer.stylize_picture(picture, self._style, self.settings.strength)
+                    picture = read_picture(file, deep=job.format in (None, *deep_colour.FORMATS))
                 format = job.format or written_format(picture.format)
-                with _timed(took, "encode"):
-                    return format, (height, width), _encoded(painted, format, job)
+                if picture.frames > 1 and picture.format in animation.READ_FORMATS and format in animation.FORMATS:
+                    return self._paint_frames(Animation(file), format, alone, took)
+                return self._paint_picture(picture, format, job, alone, took)
         except PictureError:
             raise
         except Exception as error:  # one strange file among thousands ends none of the others
             raise PictureError(f"{job.source}: cannot be painted: {error!r}") from error
+
+    def _paint_picture(self, picture: Picture, format: str, job: Job, alone: bool, took: dict[str, float]) -> Painted:
+        height, width = picture.rgb.shape[:2]
+        notes = [f"the first of {picture.frames} frames or pages"] if picture.frames > 1 else []
+        if picture.bits > 8 and format not in deep_colour.FORMATS:
+            notes.append(f"16 bits a channel written as 8, which is what {format} holds")
+        elif picture.bits > 8 and (picture.deep is None or self._halves.open() is None):
+            notes.append(f"16 bits a channel read as 8: {self._halves.missing or 'its layout, or its colour profile'}")
+            picture = replace(picture, deep=None)
+        if picture.deep is not None:
+            with self._in_turn, _timed(took, "network"):
+                painted = self._halves.paint_deep(picture)
+        else:
+            with self._network(height * width, alone) as stylizer, _timed(took, "network"):
+                painted = stylizer.stylize_picture(picture, self._style, self.settings.strength)
+        bits = 8 if painted.deep is None else 16
+        with _timed(took, "encode"):
+            return Painted(_encoded(painted, format, job), format, width, height, bits, note="; ".join(notes) or None)
+
+    def _paint_frames(self, frames: Animation, format: str, alone: bool, took: dict[str, float]) -> Painted:
+        note, paint = None, self._paint_frame(alone)
+        if self._halves.open() is None:
+            note = f"each frame measured by itself, it may flicker: {self._halves.missing}"
+        else:
+            with _timed(took, "decode"):
+                sample = sampled(frames)
+            with self._in_turn, _timed(took, "network"):
+                paint = self._halves.of_frames(sample)
+
+        def timed(frame: Picture) -> Array:
+            with _timed(took, "network"):
+                return paint(frame)
+
+        before = took["network"]
+        with _timed(took, "encode"):  # and decode and paint: only painted frames are kept
+            data = encode_animation(painted_frames(frames, timed), format, plays=frames.plays)
+        took["encode"] -= took["network"] - before
+        return Painted(data, format, frames.width, frames.height, frames=frames.count, note=note)
+
+    def _paint_frame(self, alone: bool) -> PaintFrame:
+        """What paints a frame by itself."""
+
+        def paint(frame: Picture) -> Array:
+            with self._network(frame.rgb.shape[0] * frame.rgb.shape[1], alone) as stylizer:
+                return stylizer.stylize_picture(frame, self._style, self.settings.strength).rgb
+
+        return paint
 
     @contextmanager
     def _network(self, pixels: int, alone: bool) -> Iterator[Stylizer]:

@@ -105,10 +105,13 @@ class Stylizer:
         return self.stylize_picture(read, style, strength).to_pil()
 
     def stylize_picture(self, picture: Picture, style: str | None = None, strength: float = 1.0) -> Picture:
-        """Paint one picture as `stylize`, and keep what its file said about it."""
+        """Paint one picture as `stylize`, 8 bits a channel, and keep what its file said about it.
+
+        What is fully transparent does not count: `impasto.transparency.fill_unseen`.
+        """
         weights = np.array([self.mixture(style)], np.float32)
-        painted = self.paint(picture.rgb[None], weights, np.array([strength], np.float32))
-        return replace(picture, rgb=painted[0])
+        painted = self.paint(picture.seen()[None], weights, np.array([strength], np.float32))
+        return replace(picture, rgb=painted[0], deep=None)
 
     def paint(
         self,

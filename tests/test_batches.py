@@ -427,6 +427,65 @@ def test_a_manifest_that_finds_no_room_keeps_whole_lines(photos: Path, tiny: Pat
     assert len(rows_in("out")) == COUNT
 
 
+DEADLY = """
+import os, signal, sys
+if "-c" in sys.orig_argv or "impasto.inference.apart" in sys.orig_argv:  # no other program that starts here
+    from impasto.inference import Stylizer
+    paint = Stylizer.paint
+    def deadly(self, images, *arguments, **options):
+        if images.shape[2] == 22:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return paint(self, images, *arguments, **options)
+    Stylizer.paint = deadly
+"""
+
+
+def test_a_picture_that_kills_the_process_is_named_by_the_next_run(
+    photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    command = ["stylize", photos, "--pack", tiny, "-s", "red", "-o", "out", "--resume", "--threads", "2"]
+    died = started(*command)
+    died.communicate()
+    assert died.returncode == -signal.SIGKILL
+    assert "02.png" in json.loads(Path("out", LOCK).read_text())["begun"]
+    error = f"{photos}/02.png: cannot be painted: the process that tries is killed"
+    for _ in range(2):  # a third run knows it from the manifest
+        process = started(*command)
+        _, errors = process.communicate()
+        assert process.returncode == 1 and errors.splitlines()[0] == f"Failed: {error}"
+        assert {row["output"]: row["error"] for row in rows_in("out") if row["error"]} == {"02.png": error}
+        assert len(pictures_in("out")) == COUNT - 1 and stray_files("out") == set()
+    monkeypatch.delenv("PYTHONPATH")
+    report = stylize_files(photos, "out", style="red", resume=True)
+    assert (len(report.skipped), len(report.done)) == (COUNT - 1, COUNT)
+    stylize_files(photos, "undisturbed", style="red")
+    assert pictures_in("out") == pictures_in("undisturbed")
+
+
+def test_what_is_painted_apart_keeps_to_the_rules(photos: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (photos / "04.png").write_bytes(b"")
+    Path("out").mkdir()
+    holder = {"process": 1, "machine": "x", "time": 0, "begun": ["00.png", "02.png", "04.png", "gone.png"]}
+    Path("out", LOCK).write_text(json.dumps(holder))
+    used: list[str] = []
+    run = painter.Painter.run
+    monkeypatch.setattr(
+        painter.Painter,
+        "run",
+        lambda self, job, *rest, **named: used.append(job.output) or run(self, job, *rest, **named),
+    )
+    report = stylize_files(photos, "out", style="red")
+    assert not {"out/00.png", "out/02.png", "out/04.png"} & set(used) and len(used) == COUNT - 3
+    (row,) = report.failed
+    assert row.error == f"{photos}/04.png: the file is empty; expected a picture"
+    assert len(report.done) == COUNT - 1 and len(pictures_in("out")) == COUNT - 1 and stray_files("out") == set()
+    stylize_files(photos, "undisturbed", style="red")
+    assert pictures_in("out") == pictures_in("undisturbed")
+
+
 # ---- one run at a time
 
 

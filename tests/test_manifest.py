@@ -28,7 +28,8 @@ def lock(folder: str) -> Iterator[Lock]:
 
 
 def row(folder: str, name: str, sha256: str = "a") -> Row:
-    return Row(f"/in/{name}", f"{folder}/{name}", "png", None, 20, 30, sha256, sha256 * 2, 1.0, 2.0, 3.0, 4.0, 5.0)
+    return Row(f"/in/{name}", f"{folder}/{name}", "png", None, 20, 30, sha256, sha256 * 2, 1.0, 2.0, 3.0, 4.0, 5.0,
+               16, 1, "a note")  # fmt: skip
 
 
 def written(folder: str, lock: Lock, *names: str) -> Path:
@@ -45,6 +46,7 @@ def test_a_line_by_hand(folder: str, lock: Lock) -> None:
         "source": "/in/deep/a.png", "output": "deep/a.png", "format": "png", "error": None, "width": 20, "height": 30,
         "source_sha256": "a", "output_sha256": "aa",
         "read_ms": 1, "decode_ms": 2, "network_ms": 3, "encode_ms": 4, "write_ms": 5,
+        "bits": 16, "frames": 1, "note": "a note",
         "pack": "pack", "pack_sha256": "0" * 64, "style": "red:1", "strength": 1, "provider": "cpu",
     }  # fmt: skip
 

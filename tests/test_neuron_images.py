@@ -77,7 +77,7 @@ class TestPlantedFilters:
             layer="0",
             of="direction",
             units=(0, 1),
-            weights=(1.0, -1.0),
+            coefficients=(1.0, -1.0),
             canvas="pixels",
             steps=60,
             **STILL,
@@ -193,9 +193,9 @@ class TestUnits:
             ({"steps": 0}, "steps: got 0, expected 1 to"),
             ({"jitter": -1}, "jitter: got -1"),
             ({"scale": 1.0}, "scale: got 1.0"),
-            ({"weights": (1.0,)}, "weights: got 1 for 0 units of a channel"),
-            ({"of": "direction", "units": (1, 2), "weights": (1.0,)}, "weights: got 1 for 2 units"),
-            ({"of": "direction", "units": (1,), "weights": (0.0,)}, "not all 0"),
+            ({"coefficients": (1.0,)}, "coefficients: got 1 for 0 units of a channel"),
+            ({"of": "direction", "units": (1, 2), "coefficients": (1.0,)}, "coefficients: got 1 for 2 units"),
+            ({"of": "direction", "units": (1,), "coefficients": (0.0,)}, "not all 0"),
             ({"layer": "relu3"}, "relu3"),
         ],
     )
@@ -239,7 +239,7 @@ class TestGoals:
         assert layer.values(self.MAPS).tolist() == [[(1 + 4 + 9 + 16 + 64) / 2 / 4], [25 / 2 / 4]]
 
     def test_a_direction_is_a_cosine_and_climbs_by_its_dot_product(self):
-        goal = goal_of("direction", 2, units=(0, 1), weights=(3.0, 4.0))
+        goal = goal_of("direction", 2, units=(0, 1), coefficients=(3.0, 4.0))
         assert goal.vectors.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
         cosines = [0.6, 0.6, 0.6, (0.6 * 4 + 0.8 * 8) / 80**0.5]
         assert goal.values(self.MAPS)[:, 0].tolist() == pytest.approx([sum(cosines) / 4, 1 / 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import shlex
@@ -15,6 +16,8 @@ from PIL import Image
 
 from impasto.cli import main
 from impasto.visualization import registry
+from impasto.visualization.page_commands import PAGES
+from impasto.visualization.registry import FAMILIES
 from impasto.visualization.see import Techniques, see, technique_command
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
@@ -39,18 +42,24 @@ class TestList:
         finished = run("list")
         assert finished.exit_code == 0
         lines = finished.stdout.splitlines()
-        assert len(lines) == len(registry)
-        for line, card in zip(lines, registry.cards.values(), strict=True):
+        for line, card in zip(lines, [*registry.cards.values(), *PAGES], strict=True):
             assert line.split()[:2] == [card.number, card.name.replace("_", "-")] and line.endswith(card.meaning)
 
     def test_for_programs(self):
         cards = json.loads(run("list", "--json").stdout)
-        assert [card["name"] for card in cards] == list(registry)
+        assert [card["name"] for card in cards] == [*registry, "live", "report"]
+        assert [card["number"] for card in cards[-2:]] == ["V47", "V48"]
         assert {card["name"]: card["reads"] for card in cards}["activation_maps"] == "one picture"
 
     def test_help_has_them_all(self):
         text = run("--help").stdout
-        assert all(name.replace("_", "-") in text for name in registry)
+        assert all(name.replace("_", "-") in text for name in [*registry, "live", "report"])
+
+    def test_the_pages_are_commands_and_no_techniques(self):
+        assert not {card.name for card in PAGES} & set(registry)
+        assert {card.family for card in PAGES} == {"interaction"} <= set(FAMILIES)
+        for card in PAGES:
+            assert getattr(importlib.import_module(card.module), card.name).__doc__
 
 
 @pytest.mark.parametrize("name", list(registry))

@@ -11,17 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detecting import OneObject
 from looking import SIDE, photo, tiny_model, write_photos
 from torch import nn
 
-from impasto.visualization import Model, Result, registry
+from impasto.visualization import Model, Result, load_model, registry
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 QUICK: dict[str, dict[str, Any]] = {
     "patch_pca": {"count": 500, "patch": 5},
     "effective_receptive_field": {"count": 2},
+    "tsne_grid": {"side": 100},
+    "tsne": {"side": 100},
+    "pca": {"side": 100},
     "class_image": {"target": 1, "steps": 4, "seeds": 2},
+    "detector_patch": {"steps": 4, "goal": "confuse"},
+    "patch": {"target": 1, "steps": 4, "centimetres": 0.5},
+    "universal": {"passes": 2},
+    "fool": {"steps": 3},
+    "evolve": {"evaluations": 32, "start": 16, "shown": 4},
+    "linear_toy": {"weak": 1e-2, "strong": 1.0},
+    "adversarial_training": {"epochs": 1, "steps": 2, "width": 2},
     "dream_zoom": {"count": 2},
     "guided_dream": {"guide": photo(1)},
     "hog_preimage": {"steps": 2},
@@ -31,6 +42,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "texture_by_layer": {"steps": 2},
     "efros_leung": {"side": 16, "window": 5},
     "wei_levoy": {"side": 16, "window": 5, "levels": 2},
+    "dissect": {"least": 1, "layer": "second", "side": 16},
+    "compare_dissections": {"least": 1, "layer": "second"},
+    "unit_transitions": {"least": 1, "layer": "second", "side": 16},
 }
 """Options that make a technique quick on the tiny network, where its own are not."""
 
@@ -40,7 +54,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, tuple[Any, ...]]:
     write_photos(tmp_path / "photos", width=SIDE, height=SIDE)
-    return {"nothing": (), "one picture": (photo(),), "whole picture": (photo(),), "pictures": (tmp_path / "photos",)}
+    one, many = (photo(),), (tmp_path / "photos",)
+    return {"nothing": (), "one picture": one, "whole picture": one, "pictures": many, "pictures, masks": many}
 
 
 def state_of(model: Model) -> dict[str, Any]:
@@ -76,6 +91,10 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert not changed, changed
 
 
+def model_for(name: str) -> Model:
+    return load_model(OneObject(), size=SIDE) if name == "detector_patch" else tiny_model()
+
+
 def run(name: str, model: Model, inputs: dict[str, tuple[Any, ...]]) -> Result:
     found = registry[name]
     return found.function(model, *inputs[found.card.reads], **QUICK.get(name, {}))
@@ -84,7 +103,7 @@ def run(name: str, model: Model, inputs: dict[str, tuple[Any, ...]]) -> Result:
 @pytest.mark.parametrize("name", list(registry))
 class TestEveryTechnique:
     def test_leaves_everything_as_it_was(self, name, inputs, capfd):
-        model = tiny_model()
+        model = model_for(name)
         before, picture = state_of(model), photo()
         result = run(name, model, inputs)
         same(before, state_of(model))
@@ -95,7 +114,7 @@ class TestEveryTechnique:
 
     def test_also_when_the_network_breaks_in_the_middle(self, name, inputs, monkeypatch):
         """In its third layer, and again later, so that whatever was set up first has to be taken down."""
-        model = tiny_model()
+        model = model_for(name)
         model.layers()
         before = state_of(model)
         for allowed in (0, 1, 2):
@@ -109,7 +128,7 @@ class TestEveryTechnique:
             same(before, state_of(model))
 
     def test_gives_the_same_twice_and_without_gradients(self, name, inputs):
-        model = tiny_model()
+        model = model_for(name)
         first = run(name, model, inputs)
         torch.manual_seed(99)
         with torch.no_grad():
@@ -122,7 +141,7 @@ class TestEveryTechnique:
         if registry[name].card.reads != "one picture":
             pytest.skip("reads no single picture")
         picture = photo().requires_grad_()
-        run(name, tiny_model(), inputs | {"one picture": (picture,)})
+        run(name, model_for(name), inputs | {"one picture": (picture,)})
         assert picture.grad is None and picture.requires_grad
 
 

@@ -64,11 +64,11 @@ class Goal:
         return (dots * cosines.clamp(min=COSINE)).mean((1, 2))
 
     def data(self, maps: Tensor) -> list[dict[str, Any]]:
-        """For each picture: its ``unit``, and which is ``highest`` in the middle or the mean; or the ``weights``."""
+        """For each picture: its ``unit``, and which is ``highest`` in the middle or the mean; or the ``coefficients``."""
         if self.of == "layer":
             return [{}]
         if self.of == "direction":
-            return [{"weights": vector} for vector in self.vectors.tolist()]
+            return [{"coefficients": vector} for vector in self.vectors.tolist()]
         middle = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
         highest = (middle if self.of == "neuron" else maps.mean((2, 3))).argmax(1).tolist()
         units = self.vectors.argmax(1).tolist()
@@ -76,7 +76,7 @@ class Goal:
 
 
 def goal_of(
-    of: str, channels: int, units: Sequence[int] = (), weights: Sequence[float] = (), count: int = 9, seed: int = 0
+    of: str, channels: int, units: Sequence[int] = (), coefficients: Sequence[float] = (), count: int = 9, seed: int = 0
 ) -> Goal:
     """The goal for units of a layer with so many channels.
 
@@ -85,17 +85,19 @@ def goal_of(
         channels: of the layer.
         units: a picture for each; of a direction those that it combines. None for the first ``count``, or as many
             random directions.
-        weights: of the units of a direction; none for 1 each.
+        coefficients: of the units of a direction; none for 1 each.
         count: at least 1.
         seed: of random directions.
 
     Raises:
-        WrongCall: an unknown unit, weights that are not one for each unit of a direction, or no picture.
+        WrongCall: an unknown unit, coefficients that are not one for each unit of a direction, or no picture.
     """
     if unknown := [unit for unit in units if not 0 <= unit < channels]:
         raise WrongCall(f"unit {unknown[0]}: expected 0 to {channels - 1}")
-    if weights and (of != "direction" or len(weights) != len(units) or not any(weights)):
-        raise WrongCall(f"weights: got {len(weights)} for {len(units)} units of a {of}, expected one each, not all 0")
+    if coefficients and (of != "direction" or len(coefficients) != len(units) or not any(coefficients)):
+        raise WrongCall(
+            f"coefficients: got {len(coefficients)} for {len(units)} units of a {of}, expected one each, not all 0"
+        )
     if count < 1:
         raise WrongCall(f"count: got {count}, expected 1 or more")
     if of == "layer":
@@ -104,5 +106,5 @@ def goal_of(
         return Goal(of, torch.eye(channels)[list(dict.fromkeys(units)) or list(range(min(count, channels)))])
     if not units:
         return Goal(of, F.normalize(torch.randn(count, channels, generator=torch.Generator().manual_seed(seed))))
-    given = torch.tensor([list(weights) or [1.0] * len(units)])
+    given = torch.tensor([list(coefficients) or [1.0] * len(units)])
     return Goal(of, F.normalize(torch.zeros(1, channels).index_add(1, torch.tensor(units), given)))

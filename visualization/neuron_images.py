@@ -62,7 +62,7 @@ def neuron_image(
     layer: str = "",
     of: Literal["channel", "neuron", "layer", "direction"] = "channel",
     units: tuple[int, ...] = (),
-    weights: tuple[float, ...] = (),
+    coefficients: tuple[float, ...] = (),
     count: int = 9,
     canvas: Literal["fourier", "pixels"] = "fourier",
     steps: int = 128,
@@ -88,7 +88,7 @@ def neuron_image(
         layer: Its name, name@2 (its second call) or name:in (what goes into it); empty for the middle stage.
         of: What is made large.
         units: Channels, a picture for each; none for the first few. Of a direction: those that it combines.
-        weights: Of the units of a direction; none for 1 each.
+        coefficients: Of the units of a direction; none for 1 each.
         count: How many without units: of the first channels, or of random directions.
         canvas: What is optimised: Fourier coefficients of decorrelated colours, or pixels.
         steps: Of Adam (fourier), or of steepest ascent (pixels).
@@ -99,7 +99,7 @@ def neuron_image(
 
     Returns:
         A `Result` with the image ``neuron_image``, a sheet with the values, and each picture by itself, such as
-        ``channel_3``; the frames show the way there. ``data`` has for each of ``found`` its ``unit`` or ``weights``;
+        ``channel_3``; the frames show the way there. ``data`` has for each of ``found`` its ``unit`` or ``coefficients``;
         its ``value`` in 8 bits as it is shown (for a neuron: on a ground of the network's mean), and at the ``start``;
         the unit that is ``highest`` there; whether nothing moved it (``still``); with photos the highest value in one,
         ``photo``, its ``path``, and the ``ratio`` to it (None if that is not above 0). ``size`` is the side of the
@@ -108,7 +108,7 @@ def neuron_image(
 
     Raises:
         Refused: a layer without maps or numbers; one of which no pixel moves what is asked for.
-        WrongCall: an unknown layer or unit; weights that are not as many as units; a number that cannot be.
+        WrongCall: an unknown layer or unit; coefficients that are not as many as units; a number that cannot be.
         PictureError: a photo that cannot be read.
     """
     stages = model.stages()
@@ -117,7 +117,7 @@ def neuron_image(
     view, channels = _view(model, layer, of, plan)
     if of == "neuron":
         plan = replace(plan, jitter=min(jitter, int(view.box[2] - view.box[0]) // 16))
-    goal = goal_of(of, channels, units, weights, count, seed)
+    goal = goal_of(of, channels, units, coefficients, count, seed)
     parts = goal.split(AT_ONCE)
     climbs = [_climb(view, part, plan, index * steps, len(parts) * steps) for index, part in enumerate(parts)]
     found = [each for part, climb in zip(parts, climbs, strict=True) for each in _measured(view, part, climb)]

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from impasto.errors import WrongCall, require, unknown_name
 from impasto.visualization.options import Option, options_of
@@ -29,12 +29,29 @@ if TYPE_CHECKING:
     from impasto.visualization.scene import Source
 
 P = ParamSpec("P")
+Many = TypeVar("Many", bound="Pictures")
 
-FAMILIES = ("weights", "activations", "representations", "attribution", "synthesis", "fooling", "quantification")
+FAMILIES = (
+    "weights",
+    "activations",
+    "representations",
+    "attribution",
+    "synthesis",
+    "fooling",
+    "quantification",
+    "interaction",
+)
+"""In the order of the specification. What is interactive runs techniques or serves them, and is none itself."""
 
-READS = {"": "nothing", "Tensor": "one picture", "Whole": "whole picture", "Pictures": "pictures"}
+READS = {
+    "": "nothing",
+    "Tensor": "one picture",
+    "Whole": "whole picture",
+    "Pictures": "pictures",
+    "Masked": "pictures, masks",
+}
 """What the annotation of a technique's second parameter means. One picture is cropped as the network wants it; a whole
-one is not."""
+one is not; masks say what the pixels of pictures show."""
 
 
 class Refused(WrongCall):
@@ -152,7 +169,7 @@ class technique:
 
     @overload
     def __call__(
-        self, function: Callable[Concatenate[Model, Pictures, P], Result]
+        self, function: Callable[Concatenate[Model, Many, P], Result]
     ) -> Callable[Concatenate[Model, PicturesLike, P], Result]: ...
 
     @overload

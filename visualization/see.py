@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impasto.errors import WrongCall, require
+from impasto.visualization.network_options import network_of, network_options
 from impasto.visualization.options import Option
+from impasto.visualization.page_commands import PAGES, live_command, report_command
 from impasto.visualization.progress import reporting
 from impasto.visualization.registry import Card, Technique, registry
 
@@ -27,8 +29,8 @@ class Techniques(click.Group):
     """A group that imports a technique when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """``list``, and the techniques in the order of their numbers."""
-        return ["list", *map(_command_name, registry)]
+        """``list``, and the techniques and pages in the order of their numbers."""
+        return ["list", *(_command_name(card.name) for card in _cards())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make a technique's command from its function. Raises WrongCall for an unknown name."""
@@ -38,7 +40,7 @@ class Techniques(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the registry's cards, importing no technique."""
         with formatter.section("Techniques"):
-            formatter.write_dl([(_command_name(card.name), card.meaning) for card in registry.cards.values()])
+            formatter.write_dl([(_command_name(card.name), card.meaning) for card in _cards()])
 
 
 @click.group("see", cls=Techniques)
@@ -46,11 +48,15 @@ def see() -> None:
     """Look inside a network: TECHNIQUE --help says what each takes; `impasto see list` lists them."""
 
 
+see.add_command(live_command)
+see.add_command(report_command)
+
+
 @see.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it for programs.")
 def list_command(as_json: bool) -> None:
-    """List the techniques: number, name, what it reads, what it shows."""
-    cards = list(registry.cards.values())
+    """List the techniques and pages: number, name, what it reads, what it shows."""
+    cards = _cards()
     if as_json:
         click.echo(json.dumps([vars(card) for card in cards], indent=2))
         return
@@ -58,6 +64,10 @@ def list_command(as_json: bool) -> None:
     for card in cards:
         reads = f"[{card.reads}]" if card.optional else card.reads
         click.echo(f"{card.number}  {_command_name(card.name):{width}}  {reads:15}  {card.meaning}")
+
+
+def _cards() -> list[Card]:
+    return [*registry.cards.values(), *PAGES]
 
 
 def _command_name(name: str) -> str:
@@ -85,8 +95,8 @@ def technique_command(technique: Technique) -> click.Command:
         folder = Path(output) if output else FOLDER / card.name
         if folder.exists() and not folder.is_dir():
             raise WrongCall(f"-o {folder}: is a file, expected a folder")
-        network = _model(model, weights, size, download, device)
-        given = (list(pictures) if card.reads == "pictures" else pictures,) if pictures else ()
+        network = network_of(model, weights, size, download, device)
+        given = (list(pictures) if card.reads.startswith("pictures") else pictures,) if pictures else ()
         with _progress():
             result = technique.function(network, *given, **parsed)
         _show(result, folder, as_json, log_dir)
@@ -99,7 +109,7 @@ def technique_command(technique: Technique) -> click.Command:
 def _inputs(card: Card) -> list[click.Parameter]:
     if card.reads in ("one picture", "whole picture"):
         return [click.Argument(["pictures"], metavar="PICTURE")]
-    if card.reads == "pictures":
+    if card.reads.startswith("pictures"):
         metavar = "[PICTURE_OR_FOLDER]..." if card.optional else "PICTURE_OR_FOLDER..."
         return [click.Argument(["pictures"], metavar=metavar, nargs=-1, required=not card.optional)]
     return []
@@ -125,33 +135,11 @@ def _value(option: Option, given: Any) -> Any:
 
 def _shared(name: str) -> list[click.Parameter]:
     return [
-        click.Option(
-            ["--model"], default="efficientnet_lite0", show_default=True, help="Also any of torchvision's, vgg19."
-        ),
-        click.Option(
-            ["--weights"], default="default", show_default=True, help="A name, a file, or none for random ones."
-        ),
-        click.Option(["--size"], type=int, help="Of the pictures the network sees.  [default: the network's]"),
-        click.Option(["--download"], is_flag=True, help="Let torchvision's weights be fetched if they are not there."),
-        click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
+        *network_options(),
         click.Option(["-o", "--output"], metavar="FOLDER", help=f"[default: {FOLDER / name}]"),
         click.Option(["--json", "as_json"], is_flag=True, help="Print what was found for programs."),
         click.Option(["--log-dir"], metavar="DIR", help="For TensorBoard."),
     ]
-
-
-def _model(name: str, weights: str, size: int | None, download: bool, device: str) -> Any:
-    torch = require("torch", purpose="impasto see", extra="see")
-    from impasto.visualization.model import load_model
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise WrongCall(f"--device: got {device!r}, expected auto, cpu or cuda") from None
-    chosen = None if weights == "none" else weights
-    return load_model(name, weights=chosen, size=size, download=download).to(place)
 
 
 def _show(result: Result, folder: Path, as_json: bool, log_dir: str | None) -> None:

@@ -97,7 +97,7 @@ async def paint_file(house: House, order: Order, data: bytes, visit: Visit) -> P
             picture = decode(data, limit)
         run.check()
         with visit.stage("paint"):
-            rgb = paint(order.served, picture.rgb[None], order.weights, order.strength, run)[0]
+            rgb = paint(order.served, picture.seen()[None], order.weights, order.strength, run)[0]
         run.check()
         with visit.stage("encode"):
             return encode(replace(picture, rgb=rgb), order.format)

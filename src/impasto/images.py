@@ -1,20 +1,20 @@
 """Pictures in and out of files: JPEG, PNG, WebP and TIFF, and BMP and GIF to read.
 
-With `impasto.colour` and `impasto.exif` the only place that knows Pillow's modes, EXIF, ICC profiles, alpha, CMYK and
-16 bit files. Everything else sees uint8 RGB ``(H, W, 3)`` in sRGB, the right way up.
+With its neighbours (`impasto.decoders`, `impasto.animation`, `impasto.deep_colour`, `impasto.colour`, `impasto.exif`)
+the only place that knows Pillow's modes, EXIF, ICC profiles, alpha, CMYK and 16 bit files. Everything else sees uint8
+RGB ``(H, W, 3)`` in sRGB, the right way up.
 
 What a file holds beyond that is kept beside it in a `Picture` and goes back into the file that is written: alpha, the
-colour profile, EXIF, resolution. What cannot be kept: files of 16 bits a channel are read as 8 bit (the upper 8; 16 bit
-comes with the pack's apply graph), of an animation only the first frame is read, grey and palette pictures come back in
-colour, CMYK comes back as RGB.
+colour profile, EXIF, resolution. 16 bits a channel are read on demand, frames by `impasto.animation`. What cannot be
+kept: grey and palette pictures come back in colour, CMYK comes back as RGB, and of several pages the first is read.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import os
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,36 +22,22 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from impasto import deep_colour
 from impasto.colour import from_srgb, to_srgb
-from impasto.errors import PictureError, TooManyPixels, WrongCall
+from impasto.decoders import MAX_PIXELS as MAX_PIXELS
+from impasto.decoders import MIN_SIDE as MIN_SIDE
+from impasto.decoders import check_size, load, open_image
+from impasto.errors import PictureError, WrongCall
 from impasto.exif import upright
 from impasto.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from impasto.formats import WRITE_FORMATS, check_write_format, format_of, write_atomically, written_format
+from impasto.transparency import fill_unseen
 
 Array = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 178_000_000
-"""Largest width times height that is decoded: just below the limit that Pillow itself sets for some formats."""
-
-MIN_SIDE = 16
-"""Smallest height and width in pixels that the networks paint."""
-
-_PLUGINS: dict[str, type[ImageFile]] = {
-    "jpeg": JpegImageFile,
-    "png": PngImageFile,
-    "webp": WebPImageFile,
-    "tiff": TiffImageFile,
-    "bmp": BmpImageFile,
-    "gif": GifImageFile,
-}
+Deep = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -65,6 +51,10 @@ class Picture:
         icc_profile: the profile to convert to when the picture is written; None for sRGB without a profile.
         exif: EXIF block with the orientation "upright"; None if there is none.
         dpi: horizontal and vertical resolution in pixels per inch, or None.
+        bits: bits a channel in the file, 8 (or less) or 16.
+        frames: frames of an animation or pages in the file, of which this is the first.
+        deep: all 16 bits of ``rgb``, and of ``alpha`` if there is one: uint16 ``(H, W, 3)`` or ``(H, W, 4)``; only if
+            they were asked for and can be had. It is then what is written.
     """
 
     rgb: Array
@@ -73,6 +63,13 @@ class Picture:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    bits: int = 8
+    frames: int = 1
+    deep: Deep | None = None
+
+    def seen(self) -> Array:
+        """``rgb`` for a network: what is fully transparent is filled from what is seen (`fill_unseen`)."""
+        return self.rgb if self.alpha is None else fill_unseen(self.rgb, self.alpha)
 
     def to_pil(self) -> Image.Image:
         """The pixels as a Pillow image in sRGB, mode RGB or (with alpha) RGBA."""
@@ -81,9 +78,25 @@ class Picture:
             image.putalpha(Image.fromarray(self.alpha))
         return image
 
+    def in_profile(self) -> Image.Image:
+        """The same in the colours of ``icc_profile``, as they stand in a file."""
+        image = Image.fromarray(self.rgb)
+        if self.icc_profile is not None:
+            image = from_srgb(image, self.icc_profile)
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
+        return image
 
-def read_picture(source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Picture:
+
+def read_picture(
+    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS, deep: bool = False
+) -> Picture:
     """Read a picture from a file, or from an open binary file that can seek.
+
+    Args:
+        source: the file.
+        max_pixels: most pixels that are decoded.
+        deep: keep 16 bits a channel in ``Picture.deep``, where the file has them and `impasto.deep_colour` reads them.
 
     Raises:
         PictureError: the file is missing, empty, damaged, not a picture, or under 16 pixels a side.
@@ -92,10 +105,10 @@ def read_picture(source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int =
     if isinstance(source, str | os.PathLike):
         try:
             with Path(source).open("rb") as file:
-                return _read(file, os.fspath(source), max_pixels)
+                return _read(file, os.fspath(source), max_pixels, deep)
         except OSError as error:
             raise PictureError(f"{os.fspath(source)}: cannot be read: {error.strerror or error}") from error
-    return _read(source, str(getattr(source, "name", "the picture")), max_pixels)
+    return _read(source, str(getattr(source, "name", "the picture")), max_pixels, deep)
 
 
 def read_rgb(path: str | os.PathLike[str], *, short_side: int | None = None) -> Array:
@@ -113,10 +126,11 @@ def read_rgb(path: str | os.PathLike[str], *, short_side: int | None = None) -> 
         return read_picture(path).rgb
     try:
         with Path(path).open("rb") as file:
-            format, image = _open(file, str(path), MAX_PIXELS)
+            format, image = open_image(file, str(path), MAX_PIXELS)
             if format == "jpeg":
                 image.draft(image.mode, (short_side, short_side))
-            rgb = _decode(image, format, str(path)).rgb
+            with _named(str(path), format):
+                rgb = _decode(image, format).rgb
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
     height, width = rgb.shape[:2]
@@ -133,7 +147,7 @@ def picture_from_pil(image: Image.Image, *, format: str = "png") -> Picture:
     Raises:
         PictureError: the image is under 16 pixels a side, or of a mode that is not a picture's (I, F, LAB).
     """
-    _check_size(*image.size, "the image", MAX_PIXELS)
+    check_size(*image.size, "the image", MAX_PIXELS)
     image.load()
     bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))[0]
     turned, exif = upright(image)
@@ -157,7 +171,7 @@ def picture_from_array(rgb: npt.NDArray[np.generic]) -> Picture:
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise PictureError(f"expected a uint8 array (H, W, 3), RGB, 0 to 255; got {rgb.dtype} {rgb.shape}")
-    _check_size(rgb.shape[1], rgb.shape[0], "the array", MAX_PIXELS)
+    check_size(rgb.shape[1], rgb.shape[0], "the array", MAX_PIXELS)
     return Picture(rgb=rgb.astype(np.uint8, copy=False))
 
 
@@ -181,11 +195,19 @@ def encode_picture(picture: Picture, format: str | None = None, *, quality: int 
                 "(into a folder: --format png)"
             )
         picture = replace(picture, alpha=None)
-    image = Image.fromarray(picture.rgb)
-    if picture.icc_profile is not None:
-        image = from_srgb(image, picture.icc_profile)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+    options = file_options(picture, format, quality)
+    if picture.deep is not None and format in deep_colour.FORMATS:
+        return deep_colour.encode(picture.deep, format, options)
+    image, buffer = picture.in_profile(), io.BytesIO()
+    try:
+        image.save(buffer, format.upper(), **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PictureError(f"{image.width} x {image.height} pixels cannot be written as {format}: {error}") from error
+    return buffer.getvalue()
+
+
+def file_options(picture: Picture, format: str, quality: int) -> dict[str, object]:
+    """What Pillow is to write into a file beside the pixels, and how."""
     options: dict[str, object] = {"icc_profile": picture.icc_profile}
     if picture.exif is not None and (format != "jpeg" or len(picture.exif) < 65_500):  # one JPEG segment
         options["exif"] = picture.exif
@@ -195,12 +217,7 @@ def encode_picture(picture: Picture, format: str | None = None, *, quality: int 
         options["quality"] = quality
     if format == "jpeg":
         options["subsampling"] = "4:4:4"
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, format.upper(), **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise PictureError(f"{image.width} x {image.height} pixels cannot be written as {format}: {error}") from error
-    return buffer.getvalue()
+    return options
 
 
 def write_picture(
@@ -229,52 +246,37 @@ def write_picture(
     write_atomically(path, data)
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
-    format, image = _open(file, name, max_pixels)
-    return _decode(image, format, name)
+def _read(file: BinaryIO, name: str, max_pixels: int, deep: bool) -> Picture:
+    format, image = open_image(file, name, max_pixels)
+    with _named(name, format):
+        picture = replace(_decode(image, format), frames=_frames(image))
+        if picture.bits == 8 or not deep:
+            return picture
+        return replace(picture, deep=deep_colour.read(lambda: open_image(file, name, max_pixels)[1]))
 
 
-def _open(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, ImageFile]:
-    """The format's name and the opened image: its header is read, no pixel decoded.
-
-    Pillow's plug-ins are called directly, because ``Image.open`` has its own limit on pixels, which warns (or raises)
-    and can be changed only for the whole process.
-    """
-    if not file.read(1):
-        raise PictureError(f"{name}: the file is empty; expected a picture")
-    for format, plugin in _PLUGINS.items():
-        file.seek(0)
-        try:
-            image = plugin(file)
-        except SyntaxError:  # so Pillow says "not this format"
-            continue
-        except Image.DecompressionBombError as error:
-            raise TooManyPixels(f"{name}: {error}") from error
-        except Exception as error:
-            raise PictureError(f"{name}: cannot be decoded as {format}: {error or type(error).__name__}") from error
-        _check_size(*image.size, name, max_pixels)
-        return format, image
-    raise PictureError(f"{name}: not a picture that can be read; expected {', '.join(_PLUGINS)}")
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise TooManyPixels(f"{name}: {width} x {height} pixels; expected at most {max_pixels} in all; shrink it first")
-    if min(width, height) < MIN_SIDE:
-        raise PictureError(f"{name}: {width} x {height} pixels; expected at least {MIN_SIDE} x {MIN_SIDE}")
-
-
-def _decode(image: ImageFile, format: str, name: str) -> Picture:
+def _frames(image: ImageFile) -> int:
     try:
-        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            with warnings.catch_warnings():  # the TIFF plug-in warns while it decodes what we have let pass
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image.load()
-        return picture_from_pil(image, format=format)
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # what is wrong with a later frame does not concern the first
+        return 1
+
+
+@contextmanager
+def _named(name: str, format: str) -> Iterator[None]:
+    """Say in what goes wrong which file it was."""
+    try:
+        yield
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except Exception as error:
         raise PictureError(f"{name}: cannot be decoded as {format}: {error or type(error).__name__}") from error
+
+
+def _decode(image: ImageFile, format: str) -> Picture:
+    bits = 16 if deep_colour.is_deep(image) else 8
+    load(image)
+    return replace(picture_from_pil(image, format=format), bits=bits)
 
 
 def _split_alpha(image: Image.Image, bits: int) -> tuple[Image.Image, Image.Image | None]:
