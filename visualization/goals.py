@@ -64,7 +64,7 @@ class Goal:
         return (dots * cosines.clamp(min=COSINE)).mean((1, 2))
 
     def data(self, maps: Tensor) -> list[dict[str, Any]]:
-        """For each picture: its ``unit``, and which is ``highest`` in the middle or the mean; or the ``coefficients``."""
+        """For each picture its ``unit``, and which is ``highest`` in the middle or the mean; or ``coefficients``."""
         if self.of == "layer":
             return [{}]
         if self.of == "direction":
