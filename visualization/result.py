@@ -151,5 +151,5 @@ def _project(embedding: Embedding, writer: SummaryWriter, step: int) -> None:
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", dpi=image.info.get("dpi"))
     return buffer.getvalue()
