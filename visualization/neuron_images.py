@@ -102,9 +102,9 @@ def neuron_image(
         ``channel_3``; the frames show the way there. ``data`` has for each of ``found`` its ``unit`` or its
         ``coefficients``; its ``value`` in 8 bits as it is shown (for a neuron: on a ground of the network's mean), and
         at the ``start``; the unit that is ``highest`` there; whether nothing moved it (``still``); with photos the
-        highest value in one, ``photo``, its ``path``, and the ``ratio`` to it (None if that is not above 0). ``size`` is
-        the side of the optimised picture, ``box`` what of it is shown, and ``outside`` how far a pixel elsewhere is from its start: by
-        exactly 0, on pixels without transforms (None: on another canvas).
+        highest value in one, ``photo``, its ``path``, and the ``ratio`` to it (None if that is not above 0). ``size``
+        is the side of the optimised picture, ``box`` what of it is shown, and ``outside`` how far a pixel elsewhere is
+        from its start: by exactly 0, on pixels without transforms (None: on another canvas).
 
     Raises:
         Refused: a layer without maps or numbers; one of which no pixel moves what is asked for.
