@@ -141,7 +141,7 @@ class TestNames:
             """Odd."""
             return Result({})
 
-        with pytest.raises(TypeError, match="odd reads bytes: expected one of Tensor, Whole, Pictures, Masked, or nothing"):
+        with pytest.raises(TypeError, match="odd reads bytes: expected one of Tensor, Whole, Pictures, Masked, or no"):
             technique("V99", "weights")(odd)
 
     def test_an_unknown_family(self):
