@@ -446,16 +446,14 @@ def test_a_picture_that_kills_the_process_is_named_by_the_next_run(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(DEADLY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    command = ["stylize", photos, "--pack", tiny, "-s", "red", "-o", "out", "--resume", "--threads", "2"]
-    died = started(*command)
+    died = started("stylize", photos, "--pack", tiny, "-s", "red", "-o", "out", "--threads", "2")
     died.communicate()
     assert died.returncode == -signal.SIGKILL
     assert "02.png" in json.loads(Path("out", LOCK).read_text())["begun"]
     error = f"{photos}/02.png: cannot be painted: the process that tries is killed"
-    for _ in range(2):  # a third run knows it from the manifest
-        process = started(*command)
-        _, errors = process.communicate()
-        assert process.returncode == 1 and errors.splitlines()[0] == f"Failed: {error}"
+    for _ in range(2):  # known from the lock, then from the manifest
+        (row,) = stylize_files(photos, "out", style="red", resume=True).failed
+        assert row.error == error
         assert {row["output"]: row["error"] for row in rows_in("out") if row["error"]} == {"02.png": error}
         assert len(pictures_in("out")) == COUNT - 1 and stray_files("out") == set()
     monkeypatch.delenv("PYTHONPATH")
