@@ -52,7 +52,7 @@ def fool(
         confidence: The probability to stop at; by default the photo's stop is being first, the noise's 0.99.
         rate: Of each step, in steps of an 8-bit picture (1/255): the root mean square over a photo's values, by default
             0.15; each of the noise's values, by default 2.
-        steps: At most.
+        steps: How many are taken at most.
         seed: Of the noise, and of the control's random signs.
         judge: A second network that says what it sees in the two pictures, such as efficientnet_lite1.
 

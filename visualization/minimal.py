@@ -47,7 +47,7 @@ def deepfool(
         norm: What is to be small: the change's length, or its largest value.
         candidates: Classes that are tried, the first included: those with the highest logits.
         overshoot: How much further than the linear boundary, as a part.
-        steps: At most.
+        steps: How many are taken at most.
         seed: Of the control's random signs.
         judge: A second network that says what it sees in the two pictures, such as efficientnet_lite1.
 

@@ -108,7 +108,8 @@ def technique_command(technique: Technique) -> click.Command:
 
 def _inputs(card: Card) -> list[click.Parameter]:
     if card.reads in ("one picture", "whole picture"):
-        return [click.Argument(["pictures"], metavar="PICTURE")]
+        metavar = "[PICTURE]" if card.optional else "PICTURE"
+        return [click.Argument(["pictures"], metavar=metavar, required=not card.optional)]
     if card.reads.startswith("pictures"):
         metavar = "[PICTURE_OR_FOLDER]..." if card.optional else "PICTURE_OR_FOLDER..."
         return [click.Argument(["pictures"], metavar=metavar, nargs=-1, required=not card.optional)]
