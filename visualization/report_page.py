@@ -170,7 +170,7 @@ def _figure(path: Path, digest: str) -> str:
 
 def _webp(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=88, method=4)
+    image.save(buffer, "WEBP", quality=82, method=4)
     return buffer.getvalue()
 
 

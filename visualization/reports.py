@@ -39,7 +39,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "texture": {"steps": 50},
     "texture_by_layer": {"steps": 30},
     "universal": {"passes": 4},
-    "patch": {"steps": 60},
+    "patch": {"steps": 30},
 }
 """Options with which a technique takes half a minute at most where with its own it takes minutes."""
 
