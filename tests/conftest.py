@@ -6,6 +6,7 @@ The pack's graph: painted = round(image + strength * (target - image)), where th
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from impasto.packs import PAINT, Card, Style, save_card, sha256_of
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: for small networks more threads are slower
 
 MakePack = Callable[..., Path]
 

@@ -160,6 +160,13 @@ class TestWhatBecomesOfEach:
             "of_photo", "refusing", "wanting", "lacking", "broken",
         }  # fmt: skip
 
+    def test_a_long_one_is_run_when_it_is_asked_for(self, place, monkeypatch):
+        monkeypatch.setattr(reports, "LONG", ("slow",))
+        entry = run(limit=0)["slow"]
+        assert entry.state == "skipped" and entry.reason == "it takes minutes: add it with --only slow --limit 0"
+        assert run(only=["slow"], limit=0)["slow"].state == "done"
+        assert run(limit=0)["slow"].state == "done", "and stays"
+
     def test_one_that_takes_too_long_is_stopped(self, place):
         began = time.monotonic()
         entry = run(only=["slow"], limit=0.1)["slow"]
@@ -291,7 +298,7 @@ class TestPage:
     def test_what_it_says(self, place):
         run(limit=0)
         text = Path("out/index.html").read_text(encoding="utf-8")
-        assert "Of 8 techniques: 4 done, 1 refused, as they have no meaning here, 2 left out, 1 failed." in text
+        assert "Of 8 techniques: 4 done, 1 refused (no meaning here), 2 left out, 1 failed." in text
         assert "this network has no &lt;head&gt;; use another" in text and "It &lt;is&gt; &amp; was." in text
         assert "<head>; use" not in text and "a photo.png" in text
         assert "<th>layer</th><td>a&lt;b</td>" in text and "<th>error</th><td>1.235e-07</td>" in text
@@ -372,7 +379,7 @@ class TestCommand:
 
 def test_the_options_it_gives_are_the_techniques_own():
     """Whoever renames an option or a technique renames it here too."""
-    names = {*reports.QUICK, *reports.NEEDED, *reports.OF_THE_PHOTO}
+    names = {*reports.QUICK, *reports.NEEDED, *reports.OF_THE_PHOTO, *reports.LONG}
     assert names <= set(registry)
     for name, options in reports.QUICK.items():
         assert set(options) <= set(registry[name].options), name

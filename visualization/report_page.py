@@ -40,7 +40,7 @@ TOP = 5
 
 WORDS = {
     "done": "done",
-    "refused": "refused, as they have no meaning here",
+    "refused": "refused (no meaning here)",
     "skipped": "left out",
     "failed": "failed",
     "waiting": "not yet run",
@@ -61,12 +61,18 @@ def write_page(folder: Path, subject: Subject, entries: Sequence[Entry]) -> Path
         name=escape(subject.photo.name),
         answers=_answers(subject),
         summary=escape(_summary(entries)),
-        versions=escape(f"impasto {version('impasto')}, torch {torch.__version__}, {torch.get_num_threads()} threads"),
+        versions=escape(_versions()),
         contents="".join(_contents(family, members) for family, members in families.items()),
         sections="".join(_section(folder, family, members) for family, members in families.items()),
     )
     write_atomically(folder / PAGE, page.encode())
     return folder / PAGE
+
+
+def _versions() -> str:
+    threads = torch.get_num_threads()
+    plural = "" if threads == 1 else "s"
+    return f"impasto {version('impasto')} and torch {torch.__version__} on {threads} thread{plural}"
 
 
 def _network(model: Model) -> str:

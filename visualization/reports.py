@@ -38,10 +38,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "invert": {"steps": 100},
     "texture": {"steps": 50},
     "texture_by_layer": {"steps": 30},
-    "universal": {"passes": 4},
-    "patch": {"steps": 30},
 }
 """Options with which a technique takes half a minute at most where with its own it takes minutes."""
+
+LONG = ("patch",)
+"""Techniques that show nothing before minutes are over: only if they are asked for."""
 
 OF_THE_PHOTO = ("faithfulness",)
 """Techniques that take many photos, but are asked about this one."""
@@ -170,7 +171,8 @@ def report(
         images: a folder of other photos, for techniques that look through many.
         model: a network.
         output: a folder, made if need be.
-        only: techniques or families; none for all. The page shows the others as far as they are there.
+        only: techniques or families; none for all but those in `LONG`. The page shows the others as far as they are
+            there.
         limit: seconds that a technique may take, as far as it says how far it is; 0 for any time.
         full: the techniques' own options, not the quicker ones in `QUICK`.
         tell: told how far it is.
@@ -209,15 +211,22 @@ def report(
 
 
 def _waiting(name: str, chosen: Collection[str]) -> Entry:
-    return Entry(name) if name in chosen else Entry(name, "skipped", "it was not asked for (--only)")
+    if name in chosen:
+        return Entry(name)
+    reason = (
+        f"it takes minutes: add it with --only {name} --limit 0" if name in LONG else "it was not asked for (--only)"
+    )
+    return Entry(name, "skipped", reason)
 
 
 def _chosen(only: Iterable[str]) -> set[str]:
-    """The techniques that are meant by names of techniques and families; all for none."""
+    """The techniques that are meant by names of techniques and families; for none all but those in `LONG`."""
     wanted = {name.replace("-", "_") for name in only}
     for name in wanted - set(registry) - set(FAMILIES):
         raise unknown_name("technique or family", name, [*registry, *FAMILIES])
-    return {card.name for card in registry.cards.values() if not wanted or wanted & {card.name, card.family}}
+    if not wanted:
+        return set(registry) - set(LONG)
+    return {card.name for card in registry.cards.values() if wanted & {card.name, card.family}}
 
 
 @dataclass(frozen=True)
