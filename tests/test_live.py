@@ -136,6 +136,20 @@ class TestViewer:
         viewer.close()
         assert not place.exists()
 
+    def test_a_search_has_a_network_of_its_own_without_a_frames_hooks(self, photos):
+        viewer = Viewer(tiny_model(), Pictures.of(photos))
+        search = threading.Thread(target=viewer.patches, args=("second", 0))
+        with viewer._one_at_a_time:
+            hook = viewer.model.network.second.register_forward_hook(lambda *call: None)
+            search.start()
+            search.join(0.2)
+            assert search.is_alive(), "it waits for the frame"
+            hook.remove()
+        search.join()
+        assert viewer._searched is not viewer.model
+        assert not any(module._forward_hooks for module in viewer._searched.modules())
+        viewer.close()
+
     def test_one_search_at_a_time(self, photos):
         viewer = Viewer(tiny_model(), Pictures.of(photos))
         with viewer._one_search:

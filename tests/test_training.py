@@ -692,7 +692,7 @@ def test_the_flags_are_the_functions_arguments(command: Any, function: Callable[
     arguments = dict(inspect.signature(function).parameters)
     renamed = {"path": "checkpoint"} if function.__name__ == "export_checkpoint" else {}
     names = {renamed.get(name, name) for name in arguments}
-    assert set(flags) - facts - {"sweep"} == names - folded
+    assert set(flags) - facts - {"sweep", "triton"} == names - folded
     for name, argument in arguments.items():
         if name in folded or argument.default is inspect.Parameter.empty:
             continue

@@ -174,8 +174,9 @@ class Viewer:
 
     @cached_property
     def _searched(self) -> Model:
-        """A second network, so that a search stops no frame."""
-        return copy.deepcopy(self.model)
+        """A second network, so that a search stops no frame. A frame's hooks are not copied with it."""
+        with self._one_at_a_time:
+            return copy.deepcopy(self.model)
 
     def _check(self, wish: Wish) -> None:
         if wish.layer not in self.layers:
