@@ -199,7 +199,7 @@ def test_the_card_says_what_the_network_is(network: str, packs: dict[str, Pack])
     channels = [8, 8, 8, 4] if network == "fast" else [32, 64, 128, *[128] * 10, 64, 32]
     assert [norm["channels"] for norm in card["normalisations"]] == channels
     assert card["name"] == network and card["training"] == {"seed": 3}
-    assert set(card["parity"]) == {"largest_difference", "share_within_1_of_255", "sizes", "onnxruntime"}
+    assert set(card["parity"]) == {"largest_difference", "share_within_1_of_255", "sizes", "split", "onnxruntime"}
     assert card["parity"]["largest_difference"] <= 2 and card["parity"]["share_within_1_of_255"] >= 0.999
     assert card["parity"]["onnxruntime"] == onnxruntime.__version__
     assert sorted(path.name for path in packs[network].path.iterdir()) == ["card.json", *sorted(card["files"])]

@@ -80,7 +80,7 @@ def export_graph(net: TransformerNet, path: Path, properties: Mapping[str, str])
     )
     same_shape(model, "image", "painted")
     onnx.helper.set_model_props(model, dict(properties))
-    check_graph(model)
+    check_graph(model, OPERATORS)
     onnx.save(model, str(path))
 
 
@@ -149,7 +149,7 @@ def _strip(model: onnx.ModelProto) -> None:
         function.doc_string = ""
 
 
-def check_graph(model: onnx.ModelProto, operators: Collection[str] = OPERATORS) -> None:
+def check_graph(model: onnx.ModelProto, operators: Collection[str]) -> None:
     """Raise `ExportError` unless a graph is of the opset and of these operators."""
     onnx.checker.check_model(model, full_check=True)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
