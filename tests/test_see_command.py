@@ -42,12 +42,24 @@ class TestList:
         finished = run("list")
         assert finished.exit_code == 0
         lines = finished.stdout.splitlines()
-        for line, card in zip(lines, [*registry.cards.values(), *PAGES], strict=True):
-            assert line.split()[:2] == [card.number, card.name.replace("_", "-")] and line.endswith(card.meaning)
+        for card in [*registry.cards.values(), *PAGES]:
+            (line,) = (line for line in lines if card.name.replace("_", "-") in line.split()[:3])
+            assert line.startswith(f"{card.number} ") and line.endswith(card.meaning)
+        assert len(lines) == len(registry) + len(PAGES) + 1
+
+    def test_every_number_of_the_suite(self):
+        numbers = [word for line in run("list").stdout.splitlines() for word in line.split()[:2] if word[0] == "V"]
+        assert numbers == sorted(numbers) and set(numbers) == {f"V{number:02}" for number in range(1, 49)}
+
+    def test_paint_is_the_command_of_its_own(self):
+        assert run("paint", "--help").stdout == CliRunner().invoke(main, ["paint", "--help"]).stdout.replace(
+            "main paint", "main see paint"
+        )
 
     def test_for_programs(self):
         cards = json.loads(run("list", "--json").stdout)
-        assert [card["name"] for card in cards] == [*registry, "live", "report"]
+        names = [card["name"] for card in cards]
+        assert [name for name in names if name != "paint"] == [*registry, "live", "report"] and "paint" in names
         assert [card["number"] for card in cards[-2:]] == ["V47", "V48"]
         assert {card["name"]: card["reads"] for card in cards}["activation_maps"] == "one picture"
 

@@ -53,7 +53,7 @@ class Made:
         return {"logit_first": sum(first) / part, "logit_last": sum(last) / part}
 
 
-@technique("V21", "synthesis")
+@technique("V21 V22", "synthesis")
 def class_image(
     model: Model,
     *,

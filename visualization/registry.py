@@ -64,7 +64,7 @@ class Card:
 
     Attributes:
         name: the function's.
-        number: in the specification, such as V13.
+        number: in the specification, such as V13, or V21 V22 for one that is both.
         family: one of `FAMILIES`.
         meaning: one line.
         reads: one of the values of `READS`.

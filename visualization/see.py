@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 FOLDER = Path("see")
 """Where results go, each technique's into a folder of its name, when nothing is said."""
 
+PAINT = Card(
+    "paint",
+    "V32",
+    "synthesis",
+    "A photo's features and a painting's textures at once: style transfer, or with a weight of 0 invert or texture.",
+    "one picture",
+    False,
+    "impasto.visualization.painting",
+)
+"""Style transfer, which is a technique as well as a command of its own."""
+
 
 class Techniques(click.Group):
     """A group that imports a technique when it is called."""
@@ -34,6 +45,9 @@ class Techniques(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make a technique's command from its function. Raises WrongCall for an unknown name."""
+        if cmd_name == PAINT.name:
+            commands: Any = require("impasto.visualization.commands", purpose="impasto see paint", extra="train")
+            return cast("click.Command", commands.paint_command)
         own = super().get_command(ctx, cmd_name)
         return own or technique_command(registry[cmd_name.replace("-", "_")])
 
@@ -63,11 +77,11 @@ def list_command(as_json: bool) -> None:
     width = max((len(card.name) for card in cards), default=0)
     for card in cards:
         reads = f"[{card.reads}]" if card.optional else card.reads
-        click.echo(f"{card.number}  {_command_name(card.name):{width}}  {reads:15}  {card.meaning}")
+        click.echo(f"{card.number:7}  {_command_name(card.name):{width}}  {reads:15}  {card.meaning}")
 
 
 def _cards() -> list[Card]:
-    return [*registry.cards.values(), *PAGES]
+    return sorted([*registry.cards.values(), PAINT, *PAGES], key=lambda card: card.number)
 
 
 def _command_name(name: str) -> str:
