@@ -14,7 +14,7 @@ torch := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
 export PYTHONUNBUFFERED = 1
 MAKEFLAGS += --no-builtin-rules
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -33,12 +33,17 @@ demo: $(VENV)/.light  ## paint the sample photos, then learn a new style; ends w
 test: $(VENV)/.dev  ## run the tests
 	@$(python) -m pytest -q
 
-check: $(VENV)/.dev  ## format, lint, types and import direction
+check: $(VENV)/.dev  ## format, lint, types, import direction, and the documentation without a warning
 	$(python) -m ruff format --check .
 	$(python) -m ruff check .
 	@$(typecheck_tree)
 	$(python) -m mypy
 	$(python) -m pytest -q tests/test_imports.py
+	$(build_docs)
+
+docs: $(VENV)/.dev  ## build the documentation and the reference: build/site/index.html
+	@$(typecheck_tree)
+	@$(build_docs)
 
 bench: $(VENV)/.light  ## time the installed styles on this machine
 	@$(VENV)/bin/impasto bench speed
@@ -46,11 +51,12 @@ bench: $(VENV)/.light  ## time the installed styles on this machine
 clean:  ## remove the environment, the demo and what was built; runs/ stays
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-# mypy reads the packages from a tree that looks as they are installed: links to src/impasto and to the rooms.
+# mypy and mkdocs read the packages from a tree that looks as they are installed: links to src/impasto and to the rooms.
 define typecheck_tree
 rm -rf build/typecheck && mkdir -p build/typecheck/impasto && \
 ln -s $(CURDIR)/src/impasto/* $(foreach room,$(rooms),$(CURDIR)/$(room)) build/typecheck/impasto/
 endef
+build_docs = NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet
 rooms := $(patsubst %/__init__.py,%,$(filter-out tests/%,$(wildcard */__init__.py)))
 
 # One stamp for each layer of the environment: an unchanged pyproject.toml installs nothing twice.

@@ -68,7 +68,7 @@ def speed_command(packs: tuple[str, ...], sizes: str, provider: str, as_json: bo
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows for programs.")
 def training_command(threads: int | None, as_json: bool, **options: Any) -> None:
-    """Time the training steps of `johnson` and `fast` beside those of the well-known PyTorch example, in turns."""
+    """Time the training steps of johnson and fast beside those of the well-known PyTorch example, in turns."""
     module = require("impasto.benchmarks.training", purpose="impasto bench training", extra="train")
     if threads is not None:
         require("torch", purpose="impasto bench training", extra="train").set_num_threads(threads)
@@ -131,7 +131,7 @@ def _report(comparison: Comparison, milliseconds: dict[str, float], as_json: boo
 @bench.command()
 @_comparison_options
 def ingredients(as_json: bool, **options: Any) -> None:
-    """Train `fast` with and without each ingredient of the training mix; leaves a table and pictures side by side.
+    """Train fast with and without each ingredient of the training mix; leaves a table and pictures side by side.
 
     The same command goes on after a Ctrl-C. Several may run at once with different --variants.
     """

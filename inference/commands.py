@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from impasto.formats import WRITE_FORMATS
+from impasto.inference.memory import parse_memory
 from impasto.inference.sessions import PROVIDERS
 from impasto.inference.sources import STREAM
 
@@ -26,6 +27,23 @@ if TYPE_CHECKING:
 @click.option("-s", "--style", help="A style's name, PACK/STYLE, or a mixture such as a:0.6,b:0.4.")
 @click.option("--pack", help="A pack's name or its folder.")
 @click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0 gives the photo back.")
+@click.option(
+    "--color", default="style", show_default=True, help="Whose colours: style, luminance, match; or match:0.5."
+)
+@click.option(
+    "--mask",
+    "masks",
+    metavar="FILE=STYLE[@STRENGTH]",
+    multiple=True,
+    help="Another style where this picture is white; again for more. -s takes the rest.",
+)
+@click.option("--brush", type=click.IntRange(16), metavar="PIXELS", help="Make the strokes at this longer side.")
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Such as 1GB; larger pictures are painted by tiles.  [default: half of what is free]",
+)
+@click.option("--exact", is_flag=True, help="Measure those as one pass would, not on crops; takes a few times as long.")
 @click.option("--resume", is_flag=True, help="Leave pictures alone that an earlier run into the folder has painted.")
 @click.option("--format", type=click.Choice(WRITE_FORMATS), help="Write in this format, not in each picture's own.")
 @click.option(
@@ -52,6 +70,11 @@ def stylize(
     style: str | None,
     pack: str | None,
     strength: float,
+    color: str,
+    masks: tuple[str, ...],
+    brush: int | None,
+    max_memory: str | None,
+    exact: bool,
     resume: bool,
     format: str | None,
     provider: str,
@@ -86,6 +109,11 @@ def stylize(
             provider=provider,
             threads=threads,
             engine=engine,
+            color=color,
+            masks=masks,
+            max_memory=None if max_memory is None else parse_memory(max_memory),
+            exact=exact,
+            brush=brush,
             progress=progress,
         )
     if as_json:

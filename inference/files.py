@@ -87,6 +87,11 @@ def stylize_files(
     provider: str = "auto",
     threads: int | None = None,
     engine: str = "local",
+    color: str = "style",
+    masks: Sequence[str] = (),
+    max_memory: int | None = None,
+    exact: bool = False,
+    brush: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Paint any number of pictures; what a file holds beside its colours is kept (`impasto.images`).
@@ -109,7 +114,16 @@ def stylize_files(
         provider: one of `impasto.inference.sessions.PROVIDERS`.
         threads: CPU threads in all; None for as many as the process may run on. The outputs do not depend on it.
         engine: one of `ENGINES`. With "ray" (`impasto.inference.ray_engine`) ``threads`` are those of each worker.
-        progress: called with the numbers of pictures behind and in all, before the first and after each.
+        color: whose colours: "style", "luminance" or "match", the latter two with a share if wanted, "match:0.5".
+        masks: other styles in their own places, "FILE=STYLE@STRENGTH" (`impasto.inference.regions.Mask`); for a single
+            picture, painted here.
+        max_memory: bytes that this process may take; None for half of what is free. A TIFF, PNG or JPEG of this machine
+            for which that is too little in one pass is painted by tiles (`impasto.inference.huge`, extra ``huge``).
+        exact: measure such a picture as one pass would, not on crops of it.
+        brush: make the strokes on a copy of every picture whose longer side has so many pixels, and carry them to its
+            size (`impasto.inference.brush`); animations apart.
+        progress: called with the numbers of pictures behind and in all, before the first and after each; for a single
+            picture that is painted by tiles, of steps.
 
     Returns:
         A row a picture. Of several, one that cannot be read or written in its format is reported and the rest done.
@@ -117,7 +131,7 @@ def stylize_files(
     Raises:
         WrongCall: an unknown style or provider; sources and output that do not fit each other; an output that is a
             source or is meant for two of them; ``resume`` without a folder. Nothing has been painted then.
-        PackError: a pack that cannot be used.
+        PackError: a pack that cannot be used, or not with masks.
         PictureError: a source that does not exist, or the only picture cannot be used.
         ImpastoError: another run paints into the folder.
         OSError: a folder or a disk that takes no files. What is painted by then is in the manifest.
@@ -130,11 +144,25 @@ def stylize_files(
         check_write_format(format)
     if not 0 <= strength <= 1:
         raise WrongCall(f"expected a strength from 0 to 1; got {strength}")
-    name, style = _pack_and_style(style, pack)
+    name, style = pack_and_style(style, pack)
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     here = "cpu" if engine == "ray" else provider
-    painter = Painter(name, style=style, strength=strength, provider=here, threads=threads)
+    painter = Painter(
+        name,
+        style=style,
+        strength=strength,
+        provider=here,
+        threads=threads,
+        color=color,
+        masks=masks,
+        max_memory=max_memory,
+        exact=exact,
+        brush=brush,
+    )
     planned = plan(sources, output, "_".join(painter.weights), format)
+    if masks and (len(planned.jobs) > 1 or engine != "local"):
+        many = "Ray" if engine != "local" else f"{len(planned.jobs)} pictures"
+        raise WrongCall(f"a mask belongs to one picture; got {many}: call it for each, with --engine local")
     if resume and planned.folder is None:
         raise WrongCall("only a folder has a manifest to resume from: give one with -o OUT/")
     workers: AbstractContextManager[Painter | Crew] = nullcontext(painter)
@@ -154,7 +182,7 @@ def stylize_files(
     return Report(rows, painter.settings.pack, painter.weights, used, seconds, manifest.name if manifest else None)
 
 
-def _pack_and_style(style: str | None, pack: StrPath | None) -> tuple[StrPath, str | None]:
+def pack_and_style(style: str | None, pack: StrPath | None) -> tuple[StrPath, str | None]:
     """What names the pack, and the style in it, if that is not named by the same."""
     if pack is not None:
         return pack, style
@@ -224,13 +252,15 @@ def _paint_all(
         rows[index] = row
 
     together = partial(painter.run, alone=len(jobs) == 1)
+    if len(jobs) == 1 and isinstance(painter, Painter):
+        together = partial(painter.run, alone=True, steps=progress)
     remote = any(places.is_remote(name) for job in jobs[:1] for name in (job.source, job.output))
     count = min(len(jobs), painter.threads + painter.machines * (WAITING_REMOTE if remote else WAITING))
     report, behind = progress or (lambda behind, total: None), 0
     report(0, len(jobs))
     try:
         for indices, paint, threads in ((first, together, count), (lost, painter.apart, 1)):
-            with closing(_in_threads(partial(run, paint=paint), indices, threads)) as ended:
+            with closing(_in_threads(partial(run, paint=paint), indices, threads, painter.end)) as ended:
                 for _ in ended:
                     if len(rows) > behind:
                         behind += 1
@@ -245,8 +275,10 @@ def _paint_all(
     return tuple(rows[index] for index in sorted(rows))
 
 
-def _in_threads(run: Callable[[int], None], indices: Sequence[int], threads: int) -> Generator[None]:
-    """Call ``run`` with each of the indices; after an error, those that have begun come to their end."""
+def _in_threads(
+    run: Callable[[int], None], indices: Sequence[int], threads: int, end: Callable[[], None]
+) -> Generator[None]:
+    """Call ``run`` with each of the indices; after an error, ``end``, and those that have begun come to their end."""
     numbers, guard, stop = iter(indices), threading.Lock(), threading.Event()
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -273,6 +305,9 @@ def _in_threads(run: Callable[[int], None], indices: Sequence[int], threads: int
             if error is not None:
                 raise error
             yield
+    except BaseException:
+        end()
+        raise
     finally:
         stop.set()
         for worker in workers:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,12 +41,18 @@ class Settings:
         pack_sha256: SHA-256 of its ``paint.onnx``.
         style: the mixture, as ``a:0.6,b:0.4``.
         strength: 0 to 1.
+        color: whose colours, as `impasto.palette.Colour` writes them.
+        masks: the regions, as ``SHA256=a:0.6,b:0.4@0.5`` (of a mask's values), with semicolons between; empty for none.
+        brush: the longer side that strokes are made at; None for the picture's own.
     """
 
     pack: str
     pack_sha256: str
     style: str
     strength: float
+    color: str = "style"
+    masks: str = ""
+    brush: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ def kills(row: Row) -> bool:
 
 
 _COLUMNS = tuple(field.name for field in fields(Row) if field.name != "skipped")
+_OF_OLD = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
+"""The settings that lines written before there were any others lack."""
 _START = b'{"source": '
 
 
@@ -140,7 +148,7 @@ class Manifest:
     def finished(self, output: str, format: str | None) -> Row | None:
         """What the manifest says of a picture that was painted with the settings of this run; None if it was not."""
         line = self._lines.get(self._key(output))
-        row = json.loads(line) if line else {}
+        row = _OF_OLD | json.loads(line) if line else {}
         wanted: dict[str, Any] = {**self._settings, "error": None, "format": format or row.get("format")}
         if not row or any(row.get(key) != value for key, value in wanted.items()):
             return None

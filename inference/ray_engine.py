@@ -102,6 +102,9 @@ class Crew:
         self.threads = sum(worker.threads for worker in self._workers)
         self.machines = len(self._workers)
 
+    def end(self) -> None:
+        """As `Painter.end`; the actors end when they are dismissed."""
+
     def dismiss(self) -> None:
         """End all actors."""
         for worker in self._workers:
@@ -240,7 +243,9 @@ def crew(
             raise WrongCall(f"--engine ray: {place} is not to be seen by other processes; use --engine local")
     ray = _imported()
     shared = os.path.abspath(name) if os.path.exists(name) else os.fspath(name)
-    arguments = {"name": shared, "style": style, "strength": painter.settings.strength}
+    settings = painter.settings
+    arguments = {"name": shared, "style": style, "strength": settings.strength, "color": settings.color}
+    arguments |= painter.limits.arguments()
     return _hired(ray, painter, {**arguments, "provider": provider, "threads": threads})
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from impasto.errors import PackError
 from impasto.inference.sessions import open_session
-from impasto.packs import APPLY, FOLDED, MEASURE, SHARED, find_pack
+from impasto.packs import APPLY, FOLDED, MEASURE, REGIONS, SHARED, find_pack
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -37,8 +37,8 @@ class Split:
     """The halves ``measure`` and ``apply`` of a pack.
 
     Instance normalisation makes every pixel depend on the whole picture. With the normalisations measured once, tiles
-    of a huge picture meet without a seam, frames of a shot do not flicker, and the scales fold into the convolutions,
-    which saves time.
+    of a huge picture meet without a seam, frames of a shot do not flicker, regions have styles of their own, and the
+    scales fold into the convolutions, which saves time.
 
     Args:
         name: as of `impasto.inference.Stylizer`.
@@ -54,8 +54,8 @@ class Split:
         pack, _ = find_pack(name)
         if MEASURE not in pack.card.files:
             raise PackError(f"{pack.path}: the pack has no {MEASURE}; export it again with this version")
-        files = {file: pack.read(file) for file in (MEASURE, APPLY, FOLDED, SHARED)}
-        self._set(files, provider, threads)
+        wanted = (MEASURE, APPLY, FOLDED, SHARED, *([REGIONS] if REGIONS in pack.card.files else []))
+        self._set({file: pack.read(file) for file in wanted}, provider, threads, str(pack.path))
 
     @classmethod
     def of_files(cls, files: Mapping[str, bytes], *, provider: str = "auto", threads: int | None = None) -> Self:
@@ -64,8 +64,8 @@ class Split:
         split._set(files, provider, threads)
         return split
 
-    def _set(self, files: Mapping[str, bytes], provider: str, threads: int | None) -> None:
-        self._files, self._threads = files, threads
+    def _set(self, files: Mapping[str, bytes], provider: str, threads: int | None, pack: str = "the pack") -> None:
+        self._files, self._threads, self._pack = files, threads, pack
         self._sessions: dict[str, Any] = {}
         self._sessions[MEASURE], self.provider = self._open(MEASURE, provider)
 
@@ -115,12 +115,36 @@ class Split:
         affine, moments = self._sessions[MEASURE].run(["affine", "moments"], feeds)
         return Measurement(affine[0], moments[0])
 
-    def apply(self, image: Floats, affine: Floats) -> Floats:
-        """Paint float RGB (N, H, W, 3) in [0, 1] by the scales and shifts (N, K) of each; the same shape and range."""
-        if APPLY not in self._sessions:
-            self._sessions[APPLY], _ = self._open(APPLY, self.provider)
-        painted: Floats = self._sessions[APPLY].run(["painted"], {"image": image, "affine": affine})[0]
+    def apply(self, image: Floats, affine: Floats, mask: Floats | None = None) -> Floats:
+        """Paint by scales and shifts.
+
+        Args:
+            image: float RGB (N, H, W, 3) in [0, 1].
+            affine: (N, K), of each picture; with a mask (N, R, K), of each of its regions.
+            mask: (N, R, H, W), how much of each region a pixel has, with sum 1 over the regions; None without regions.
+
+        Returns:
+            The same shape and range as ``image``.
+
+        Raises:
+            PackError: a mask, and a pack made before packs had regions.
+        """
+        if mask is not None:
+            self.check_regions()
+        file = APPLY if mask is None else REGIONS
+        if file not in self._sessions:
+            self._sessions[file], _ = self._open(file, self.provider)
+        feeds = {"image": image, "affine": affine} | ({} if mask is None else {"mask": mask})
+        painted: Floats = self._sessions[file].run(["painted"], feeds)[0]
         return painted
+
+    def check_regions(self) -> None:
+        """Raise `PackError` unless the pack can paint by regions."""
+        if REGIONS not in self._files:
+            raise PackError(
+                f"{self._pack}: the pack has no {REGIONS}, which masks need; "
+                f"write it anew: impasto export {self._pack} -o NEW"
+            )
 
     def fold(self, affine: Floats) -> Callable[[Floats], Floats]:
         """Fold scales and shifts (K,) into the convolutions: what is left is `apply` of an image, and faster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from PIL import Image
 
 from impasto.errors import PackError, PictureError, WrongCall
 from impasto.images import MIN_SIDE, Array, Picture, picture_from_array, picture_from_pil, read_picture
+from impasto.inference.manner import Manner
+from impasto.inference.measured import Halves
+from impasto.inference.regions import Mask, masks_of
 from impasto.inference.sessions import open_session
 from impasto.packs import PAINT, Card, find_pack, mixture
 
@@ -55,6 +59,7 @@ class Stylizer:
             self._check_graph()
         except PackError as error:
             raise PackError(f"{pack.path / PAINT}: {error}") from error
+        self._halves = Halves(pack.path, self.provider, threads)
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -81,6 +86,9 @@ class Stylizer:
         picture: str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic],
         style: str | None = None,
         strength: float = 1.0,
+        *,
+        color: str = "style",
+        masks: Sequence[str | Mask] = (),
     ) -> Image.Image:
         """Paint one picture.
 
@@ -88,13 +96,17 @@ class Stylizer:
             picture: a file, a Pillow image of any mode, or a uint8 RGB array ``(H, W, 3)``; 16 pixels a side or more.
             style: as `mixture`.
             strength: 0 (the photo) to 1 (the painting).
+            color: whose colours: "style", "luminance" or "match", the latter two with a share if wanted, "match:0.5"
+                (`impasto.palette`).
+            masks: other styles in their own places: `impasto.inference.regions.Mask`, or "FILE=STYLE@STRENGTH".
 
         Returns:
             An image of the same size in sRGB, upright; mode RGB, or RGBA if the picture has transparency.
 
         Raises:
-            WrongCall: an unknown style, or a strength outside 0 to 1.
-            PictureError: a picture that cannot be read, or is too small or too large.
+            WrongCall: an unknown style or colour, or a strength outside 0 to 1.
+            PictureError: a picture or a mask that cannot be read, is too small or too large; a mask of another shape.
+            PackError: masks, and a pack made before packs had regions.
         """
         if isinstance(picture, Image.Image):
             read = picture_from_pil(picture)
@@ -102,16 +114,26 @@ class Stylizer:
             read = picture_from_array(picture)
         else:
             read = read_picture(picture)
-        return self.stylize_picture(read, style, strength).to_pil()
+        return self.stylize_picture(read, self.manner(style, strength, color=color, masks=masks)).to_pil()
 
-    def stylize_picture(self, picture: Picture, style: str | None = None, strength: float = 1.0) -> Picture:
+    def manner(
+        self, style: str | None = None, strength: float = 1.0, *, color: str = "style", masks: Sequence[str | Mask] = ()
+    ) -> Manner:
+        """How `stylize_picture` is to paint, from the arguments of `stylize`. Raises as `stylize`."""
+        return Manner.of(self.mixture, style, strength, color, masks_of(masks))
+
+    def stylize_picture(self, picture: Picture, manner: Manner | None = None) -> Picture:
         """Paint one picture as `stylize`, 8 bits a channel, and keep what its file said about it.
 
         What is fully transparent does not count: `impasto.transparency.fill_unseen`.
         """
-        weights = np.array([self.mixture(style)], np.float32)
-        painted = self.paint(picture.seen()[None], weights, np.array([strength], np.float32))
-        return replace(picture, rgb=painted[0], deep=None)
+        manner = manner or self.manner()
+        if manner.masks:
+            self._halves.with_regions()
+            return self._halves.paint(replace(picture, deep=None), manner)
+        seen = picture.seen()
+        painted = self.paint(seen[None], manner.styles.astype(np.float32), np.array(manner.strengths, np.float32))[0]
+        return replace(picture, rgb=manner.colour.recolour(painted, seen), deep=None)
 
     def paint(
         self,

@@ -30,6 +30,7 @@ from torch import Tensor
 from impasto.errors import WrongCall, unknown_name
 
 CONVENTIONS = ("relative", "gatys", "johnson")
+"""What the distances of features and of Gram matrices are divided by: their target's size, or as in the papers."""
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from impasto.errors import WrongCall, unknown_name
 from impasto.losses.functional import _relative, _wide, check_convention
 
 STATISTICS = ("gram", "wasserstein")
+"""What a style is: Gram matrices, or means and covariances, whose distance is that of Gaussians."""
 
 _RANK = 1e-12
 """Eigenvalues below this share of the largest count as zero: they are rounding, whose root would not be small.

@@ -1,6 +1,7 @@
 """Halves for the tiny pack, known by hand: ``apply`` draws every pixel towards the mean of all that was measured.
 
-A row of scales and shifts is (red, green, blue, strength); painted = image + strength * (mean - image).
+A row of scales and shifts is (red, green, blue, strength); painted = image + strength * (mean - image). With regions,
+mean and strength are those of the regions, weighted by their masks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from impasto.card import load_card, save_card
-from impasto.packs import APPLY, FOLDED, MEASURE, SHARED, sha256_of
+from impasto.packs import APPLY, FOLDED, MEASURE, REGIONS, SHARED, sha256_of
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 MIX = [
@@ -65,8 +66,22 @@ def apply_graph(*, folded: bool) -> onnx.ModelProto:
     return model(MIX, [image], [painted], [*shapes, affine])
 
 
+def regions_graph() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Einsum", ["affine", "mask"], ["everywhere"], equation="nrk,nrhw->nhwk"),
+        helper.make_node("Split", ["everywhere", "lengths"], ["mean", "strength"], axis=3),
+        helper.make_node("Sub", ["mean", "image"], ["change"]),
+        helper.make_node("Mul", ["strength", "change"], ["scaled"]),
+        helper.make_node("Add", ["image", "scaled"], ["painted"]),
+    ]
+    image, painted = value("image", FLOAT, "N", "H", "W", 3), value("painted", FLOAT, "N", "H", "W", 3)
+    inputs = [image, value("affine", FLOAT, "N", "R", 4), value("mask", FLOAT, "N", "R", "H", "W")]
+    return model(nodes, inputs, [painted], constants(lengths=[3, 1]))
+
+
 def add_halves(pack: Path) -> Path:
     graphs = {MEASURE: measure_graph(), APPLY: apply_graph(folded=False), FOLDED: apply_graph(folded=True)}
+    graphs |= {REGIONS: regions_graph()}
     for name, graph in graphs.items():
         (pack / name).write_bytes(graph.SerializeToString())
     (pack / SHARED).write_bytes(bytes(16))

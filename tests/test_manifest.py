@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_a_line_by_hand(folder: str, lock: Lock) -> None:
         "source_sha256": "a", "output_sha256": "aa",
         "read_ms": 1, "decode_ms": 2, "network_ms": 3, "encode_ms": 4, "write_ms": 5,
         "bits": 16, "frames": 1, "note": "a note",
-        "pack": "pack", "pack_sha256": "0" * 64, "style": "red:1", "strength": 1, "provider": "cpu",
+        "pack": "pack", "pack_sha256": "0" * 64, "style": "red:1", "strength": 1,
+        "color": "style", "masks": "", "brush": None, "provider": "cpu",
     }  # fmt: skip
 
 
@@ -58,7 +60,9 @@ def test_what_it_says_comes_back(folder: str, lock: Lock) -> None:
     assert manifest.finished(f"{folder}/a.png", "jpeg") is None
     assert manifest.finished(f"{folder}/b.png", "png") is None
     manifest.close()
-    for other in (Settings("pack", "1" * 64, "red:1", 1.0), Settings("pack", "0" * 64, "red:1", 0.9)):
+    changes = ({"pack_sha256": "1" * 64}, {"strength": 0.9}, {"color": "match"}, {"masks": "a"})
+    for change in changes:
+        other = replace(SETTINGS, **change)
         manifest = Manifest(folder, other, lock)
         assert manifest.finished(f"{folder}/a.png", "png") is None
         manifest.close()

@@ -96,6 +96,14 @@ class TestStylize:
         detail = refused(server.post(query, content=buffer.getvalue(), headers=PNG), 422, "wrong-parameter")
         assert "transparent" in detail
 
+    def test_the_photos_colours_are_kept(self, server: TestClient) -> None:
+        """Red (255, 0, 0) has luma 76.245; a grey photo has no colour."""
+        buffer = io.BytesIO()
+        Image.new("RGB", (20, 16), (90, 90, 90)).save(buffer, "PNG")
+        for color, pixel in (("style", (255, 0, 0)), ("luminance", (76, 76, 76)), ("luminance:0.5", (166, 38, 38))):
+            response = server.post(f"/v1/stylize?style=red&color={color}", content=buffer.getvalue(), headers=PNG)
+            assert Image.open(io.BytesIO(response.content)).getpixel((3, 4)) == pixel
+
     def test_what_it_took_is_said(self, server: TestClient) -> None:
         response = server.post("/v1/stylize?style=red", content=encoded(), headers=PNG)
         timing = response.headers["server-timing"]
@@ -118,7 +126,9 @@ class TestRefusals:
             ("style=red&strength=nan", "strength: "),
             ("style=red&strength=high", "strength: "),
             ("style=red&format=gif", "format: "),
-            ("style=red&strenght=0.5", "unknown parameter 'strenght'; expected style, strength, pack, format"),
+            ("style=red&strenght=0.5", "unknown parameter 'strenght'; expected style, strength, color, pack, format"),
+            ("style=red&color=photo", "unknown color 'photo'"),
+            ("style=red&color=match:2", "the share of match is 2; expected 0 to 1"),
         ],
     )
     def test_wrong_parameters(self, server: TestClient, query: str, expected: str) -> None:

@@ -97,3 +97,11 @@ def clip_picture(x: Tensor) -> Tensor:
     """
     clipped: Tensor = _Clip.apply(x) if x.requires_grad else x.clamp(0, 1)
     return clipped
+
+
+class Gate(nn.Module):
+    """The strength of each picture as a factor on its pixels: where one of each pixel may take its place."""
+
+    def forward(self, strength: Tensor) -> Tensor:
+        """(N,) -> (N, 1, 1, 1)."""
+        return strength.view(-1, 1, 1, 1)

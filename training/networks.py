@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from impasto.errors import WrongCall, unknown_name
-from impasto.training.layers import ConditionalInstanceNorm, UpsampleConv, clip_picture
+from impasto.training.layers import ConditionalInstanceNorm, Gate, UpsampleConv, clip_picture
 
 SMALLEST = 16
 """Smallest height and width of a picture, in pixels."""
@@ -64,6 +64,7 @@ class Johnson(nn.Module):
         self.residual = nn.ModuleList([_JohnsonResidual(128, styles) for _ in range(5)])
         self.up = nn.ModuleList([_JohnsonBlock(*size, styles) for size in [(128, 64, 3, 1), (64, 32, 3, 1)]])
         self.output = nn.Conv2d(32, 3, 9, padding=4, padding_mode="reflect")
+        self.gate = Gate()
         nn.init.constant_(self.output.bias, 0.5)  # type: ignore[arg-type]  # this convolution has a bias
 
     def forward(self, images: Tensor, style: Tensor, strength: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Johnson(nn.Module):
         for up in self.up:
             x = F.relu(up(F.interpolate(x, scale_factor=2.0, mode="nearest"), style, strength))
         painted = clip_picture(self.output(x)[:, :, : images.shape[2], : images.shape[3]].to(images.dtype))
-        strength = strength.view(-1, 1, 1, 1)
+        strength = self.gate(strength)
         return painted * strength + images * (1 - strength)  # exact at both ends; torch.lerp exports as branches
 
 
@@ -189,6 +190,7 @@ class Fast(nn.Module):
         self.residual = nn.ModuleList([_FastBlock(width, bool(separable), styles) for _ in range(blocks)])
         self.up = nn.ModuleList(ups)
         self.output = UpsampleConv(widths[-1], 3, stride // 2 ** len(ups))
+        self.gate = Gate()
         self._start_grey([*stems, *ups][-1].norm)
 
     @torch.no_grad()
@@ -208,7 +210,7 @@ class Fast(nn.Module):
             x = layer(x, style, strength)
         height, width = images.shape[2:]
         painted = self.output(x)[:, :, self.first : self.first + height, self.first : self.first + width]
-        return clip_picture(torch.addcmul(painted.to(images.dtype), images, (1 - strength).view(-1, 1, 1, 1)))
+        return clip_picture(torch.addcmul(painted.to(images.dtype), images, self.gate(1 - strength)))
 
 
 NETWORKS: dict[str, Any] = {"fast": Fast, "johnson": Johnson}

@@ -26,7 +26,7 @@ def affine_length(net: TransformerNet) -> int:
 
 
 @dataclass
-class _Row:
+class Row:
     """What the normalisations of one pass share: what they are given, and what they leave."""
 
     affine: Tensor
@@ -36,7 +36,7 @@ class _Row:
     found: list[Tensor] = field(default_factory=list)
     moments: list[Tensor] = field(default_factory=list)
 
-    def window(self, maps: Tensor, place: _Place) -> _Window:
+    def window(self, maps: Tensor, place: Place) -> _Window:
         """What counts of maps (M, C, H, W)."""
         if place.grid not in self.windows:
             assert self.margins is not None
@@ -59,27 +59,27 @@ class _Window:
         return (self.rows @ (maps @ self.columns)).sum(0).flatten(1).mT
 
 
-class _Shared(nn.Module):
+class Shared(nn.Module):
     """A normalisation that finds its place in the row that all of a network share."""
 
-    def __init__(self, row: list[_Row], start: int, channels: int) -> None:
+    def __init__(self, row: list[Row], start: int, channels: int) -> None:
         super().__init__()
         self._row, self._start, self.channels = row, start, channels
 
     def given(self) -> tuple[Tensor, Tensor]:
-        """Its scales and shifts in the row, (N, C) each."""
+        """Its scales and shifts in the row, (N, C) each; or (N, C, R) of a row (N, K, R)."""
         affine, middle = self._row[0].affine, self._start + self.channels
         return affine[:, self._start : middle], affine[:, middle : middle + self.channels]
 
 
-class _Applied(_Shared):
+class _Applied(Shared):
     """``a x + b`` in the place of a normalisation.
 
     After a convolution in phase form the scales and shifts come before the pixel shuffle, so that they can be folded
     into the convolution.
     """
 
-    def __init__(self, row: list[_Row], start: int, channels: int, factor: int) -> None:
+    def __init__(self, row: list[Row], start: int, channels: int, factor: int) -> None:
         super().__init__(row, start, channels)
         self.factor = factor
 
@@ -92,7 +92,7 @@ class _Applied(_Shared):
         return F.pixel_shuffle(x, self.factor) if self.factor > 1 else x
 
 
-class _PhaseConv(nn.Module):
+class PhaseConv(nn.Module):
     """`UpsampleConv` before its pixel shuffle."""
 
     def __init__(self, conv: UpsampleConv) -> None:
@@ -104,7 +104,7 @@ class _PhaseConv(nn.Module):
         return F.conv2d(x, self.get_buffer("kernel"), padding=1)
 
 
-class _Measured(_Shared):
+class _Measured(Shared):
     """A normalisation by moments over a stack of crops, which it leaves in the row; or, if it is known, as given.
 
     Args:
@@ -113,7 +113,7 @@ class _Measured(_Shared):
         row: what is shared.
     """
 
-    def __init__(self, place: _Place, index: int, row: list[_Row]) -> None:
+    def __init__(self, place: Place, index: int, row: list[Row]) -> None:
         super().__init__(row, place.start, place.norm.scale.shape[1])
         self.norm, self.index, self._place = place.norm, index, place
 
@@ -149,9 +149,9 @@ class Measure(nn.Module):
 
     def __init__(self, net: TransformerNet) -> None:
         super().__init__()
-        self.net, self._row = copy.deepcopy(net).eval(), [_Row(torch.zeros(0))]
-        for index, (name, place) in enumerate(_places(self.net).items()):
-            _replace(self.net, name, _Measured(place, index, self._row))
+        self.net, self._row = copy.deepcopy(net).eval(), [Row(torch.zeros(0))]
+        for index, (name, place) in enumerate(places(self.net).items()):
+            replace_module(self.net, name, _Measured(place, index, self._row))
 
     def forward(
         self, image: Tensor, style: Tensor, strength: Tensor, given: Tensor, known: Tensor, margins: Tensor
@@ -170,7 +170,7 @@ class Measure(nn.Module):
         Returns:
             ``affine`` (1, K) and ``moments`` (1, K - 1).
         """
-        row = self._row[0] = _Row(given, known, margins)
+        row = self._row[0] = Row(given, known, margins)
         crops = image.permute(0, 3, 1, 2)
         everyone = style.expand(crops.shape[0], -1)
         painted = self.net(crops, everyone, strength.expand(crops.shape[0]))
@@ -183,24 +183,24 @@ class Apply(nn.Module):
 
     def __init__(self, net: TransformerNet) -> None:
         super().__init__()
-        self.net, self._row = copy.deepcopy(net).eval(), [_Row(torch.zeros(0))]
-        for name, place in _places(self.net).items():
+        self.net, self._row = copy.deepcopy(net).eval(), [Row(torch.zeros(0))]
+        for name, place in places(self.net).items():
             owner = self.net.get_submodule(name.rpartition(".")[0])
             conv, factor = owner.conv, 1
             if isinstance(conv, UpsampleConv):
-                owner.conv, factor = _PhaseConv(conv), conv.factor
-            _replace(self.net, name, _Applied(self._row, place.start, place.norm.scale.shape[1], factor))
+                owner.conv, factor = PhaseConv(conv), conv.factor
+            replace_module(self.net, name, _Applied(self._row, place.start, place.norm.scale.shape[1], factor))
 
     def forward(self, image: Tensor, affine: Tensor) -> Tensor:
         """float (N, H, W, 3) in [0, 1] and (N, K) -> float (N, H, W, 3) in [0, 1]."""
-        self._row[0] = _Row(affine)
+        self._row[0] = Row(affine)
         style = image.new_ones(image.shape[0], self.net.styles)
         painted: Tensor = self.net(image.permute(0, 3, 1, 2), style, affine[:, -1]).permute(0, 2, 3, 1)
         return painted
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a normalisation stands.
 
     Attributes:
@@ -216,7 +216,7 @@ class _Place:
     grid: tuple[int, ...]
 
 
-def _places(net: TransformerNet) -> dict[str, _Place]:
+def places(net: TransformerNet) -> dict[str, Place]:
     """The normalisations by name, in the order of the card."""
     grids: dict[str, tuple[int, ...]] = {}
     hooks = [
@@ -224,16 +224,18 @@ def _places(net: TransformerNet) -> dict[str, _Place]:
         for name, norm in net.normalisations.items()
     ]
     with torch.no_grad():
-        net(torch.zeros(1, 3, 65, 65), torch.ones(1, net.styles) / net.styles)  # no multiple of a stride
+        picture = next(net.parameters()).new_zeros(1, 3, 65, 65)  # no multiple of a stride
+        net(picture, picture.new_ones(1, net.styles) / net.styles)
     for hook in hooks:
         hook.remove()
     coarsest, start, found = min(grids.values())[0], 0, {}
     for name, norm in net.normalisations.items():
-        found[name] = _Place(norm, start, round(grids[name][0] / coarsest), tuple(grids[name]))
+        found[name] = Place(norm, start, round(grids[name][0] / coarsest), tuple(grids[name]))
         start += 2 * norm.scale.shape[1]
     return found
 
 
-def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one of this name."""
     owner, _, attribute = name.rpartition(".")
     setattr(net.get_submodule(owner), attribute, module)

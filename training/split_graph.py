@@ -1,4 +1,4 @@
-"""The two halves of `impasto.training.split` as ONNX graphs that share one file of weights."""
+"""The halves of `impasto.training.split` and `.regions` as ONNX graphs that share one file of weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from onnx import numpy_helper
 
 from impasto.errors import ExportError
-from impasto.packs import APPLY, FOLDED, MEASURE, SHARED
+from impasto.packs import APPLY, FOLDED, MEASURE, REGIONS, SHARED
 from impasto.training.graph import OPERATORS, PARITY_SIZES, check_graph, same_shape, smooth_noise, trace
 from impasto.training.networks import TransformerNet
+from impasto.training.regions import ApplyRegions
 from impasto.training.split import Apply, Measure, affine_length
 
 MEASURE_OPERATORS = OPERATORS | {
@@ -23,21 +24,25 @@ MEASURE_OPERATORS = OPERATORS | {
 }  # fmt: skip
 """`measure` has more: it does not run in a browser."""
 
+REGIONS_OPERATORS = OPERATORS | {"AveragePool", "Expand", "Min"}
+
 SHARED_FROM = 256
 """Bytes from which on a constant is kept in the shared file."""
 
 AFFINE = "affine"
 """The constant of the folded graph that a session is given: always outside, where it can be replaced."""
 
-SPLIT_FILES = (MEASURE, APPLY, FOLDED, SHARED)
+SPLIT_FILES = (MEASURE, APPLY, FOLDED, REGIONS, SHARED)
 
 
 def export_split(net: TransformerNet, folder: Path) -> None:
-    """Write the four files of `SPLIT_FILES` into a folder.
+    """Write the files of `SPLIT_FILES` into a folder.
 
     ``measure.onnx``: inputs and outputs of `Measure`. ``apply.onnx``: inputs ``image`` float32 (N, H, W, 3) and
     ``affine`` float32 (N, K), output ``painted`` float32 (N, H, W, 3). ``apply_folded.onnx``: the same with ``affine``
     (1, K) as a constant that is given when a session is created, which folds it into the convolutions.
+    ``apply_regions.onnx``: `ApplyRegions`, of ``image``, ``affine`` (N, R, K) and ``mask`` (N, R, H, W); a graph of its
+    own, so that those who paint in one style do not pay for the masks.
 
     Args:
         net: on the CPU, in float32.
@@ -67,12 +72,27 @@ def export_split(net: TransformerNet, folder: Path) -> None:
     check_graph(apply, OPERATORS | {"Expand"})
     check_graph(folded, OPERATORS | {"Expand"})
     check_graph(measure, MEASURE_OPERATORS)
+    regions = _regions_graph(net)
     weights = bytearray()
     known: dict[bytes, int] = {}
-    for name, model in ((MEASURE, measure), (APPLY, apply), (FOLDED, folded)):
+    for name, model in ((MEASURE, measure), (APPLY, apply), (FOLDED, folded), (REGIONS, regions)):
         _share(model, weights, known)
         (folder / name).write_bytes(model.SerializeToString())
     (folder / SHARED).write_bytes(weights)
+
+
+def _regions_graph(net: TransformerNet) -> onnx.ModelProto:
+    inputs = {
+        "image": torch.zeros(2, 64, 96, 3),
+        AFFINE: torch.ones(2, 3, affine_length(net)),
+        "mask": torch.ones(2, 3, 64, 96) / 3,
+    }
+    sizes = {0: "batch", 1: "height", 2: "width"}
+    masks = {0: "batch", 1: "regions", 2: "height", 3: "width"}
+    model = trace(ApplyRegions(net), inputs, ["painted"], (sizes, {0: "batch", 1: "regions"}, masks))
+    same_shape(model, "image", "painted")
+    check_graph(model, REGIONS_OPERATORS)
+    return model
 
 
 def _share(model: onnx.ModelProto, weights: bytearray, known: dict[bytes, int]) -> None:
@@ -92,7 +112,7 @@ def _share(model: onnx.ModelProto, weights: bytearray, known: dict[bytes, int]) 
 
 
 def check_split(net: TransformerNet, folder: Path, seed: int = 0) -> dict[str, Any]:
-    """Compare ``apply(measure(x))``, as it is and folded, with the network at the sizes of `PARITY_SIZES`.
+    """Compare ``apply(measure(x))``, as it is, folded and in two regions, with the network at `PARITY_SIZES`.
 
     Returns:
         For the card: the largest difference in levels of 255.
@@ -101,7 +121,7 @@ def check_split(net: TransformerNet, folder: Path, seed: int = 0) -> dict[str, A
         ExportError: where any value is more than 1 of 255 apart.
     """
     length = affine_length(net)
-    measure, apply = (_session(folder / name) for name in (MEASURE, APPLY))
+    measure, apply, regions = (_session(folder / name) for name in (MEASURE, APPLY, REGIONS))
     nothing = {
         "given": np.zeros((1, length), np.float32),
         "known": np.zeros(1, np.int64),
@@ -120,7 +140,10 @@ def check_split(net: TransformerNet, folder: Path, seed: int = 0) -> dict[str, A
         (affine,) = measure.run([AFFINE], {"image": image, "style": style, "strength": strength, **nothing})
         (applied,) = apply.run(None, {"image": image, AFFINE: affine})
         (folded,) = _session(folder / FOLDED, affine).run(None, {"image": image})
-        for how, got in (("apply", applied), ("folded", folded)):
+        mask = random.uniform(0, 1, (1, 1, height, width)).astype(np.float32)
+        masks = np.concatenate([mask, 1 - mask], 1)  # of two regions of one style
+        (parted,) = regions.run(None, {"image": image, AFFINE: np.stack([affine, affine], 1), "mask": masks})
+        for how, got in (("apply", applied), ("folded", folded), ("regions", parted)):
             apart = float(np.abs(got - expected).max() * 255)
             if not apart <= 1:
                 raise ExportError(

@@ -1,4 +1,4 @@
-"""Keeping the photo's colours, and noise in the painting's.
+"""Keeping the photo's colours, and noise in the painting's: `impasto.palette` for tensors.
 
 From Gatys, Bethge, Hertzmann, Shechtman, "Preserving Color in Neural Artistic Style Transfer", 2016 (arXiv:1606.05897).
 All of it works on the encoded values of sRGB, as the paper does. Statistics are over the pixels of a picture (divided
@@ -10,14 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from impasto import palette
 from impasto.errors import WrongCall
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma Y of YIQ (ITU-R BT.601)."""
-
-ROUNDING = (1 / 255) ** 2 / 12
-"""Variance that rounding to 8 bits brings into a picture. A direction of colour that varies less is taken for flat: to
-stretch it would show the rounding."""
+from impasto.palette import LUMA, Matching, Moments, power
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -30,11 +25,9 @@ def luminance(images: Tensor) -> Tensor:
     return (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
+@torch.no_grad()
 def keep_colours(painted: Tensor, photo: Tensor) -> Tensor:
-    """The luma of a painting with the colours (I and Q) of the photo; section 4.
-
-    Where luma and colour together lie outside [0, 1], the colour is brought towards grey, no further than needed: luma
-    and hue stay. Differs from the paper, which does not say; clipping each channel would change the luma.
+    """The luma of a painting with the colours (I and Q) of the photo: `impasto.palette.keep_colours`.
 
     Args:
         painted: (N, 3, H, W) in [0, 1].
@@ -49,11 +42,8 @@ def keep_colours(painted: Tensor, photo: Tensor) -> Tensor:
     _check(painted, photo)
     if painted.shape != photo.shape:
         raise WrongCall(f"keeping colours: got {_shape(painted)} and {_shape(photo)}, expected pictures of one shape")
-    luma = luminance(painted)
-    colour = photo - luminance(photo)  # I and Q alone: RGB is Y + this
-    room = torch.where(colour > 0, 1 - luma, luma)  # how far the colour may go
-    share = torch.where(colour == 0, 1, room / colour.abs()).amin(1, keepdim=True).clamp(0, 1)
-    return (luma + share * colour).clamp(0, 1)
+    ours, theirs = (each.detach().cpu().movedim(1, -1).numpy() for each in (painted, photo))
+    return torch.from_numpy(palette.keep_colours(ours, theirs)).movedim(-1, 1).contiguous().to(painted)
 
 
 @torch.no_grad()
@@ -79,9 +69,7 @@ def match_luminance(style: Tensor, photo: Tensor) -> Tensor:
 def match_statistics(style: Tensor, photo: Tensor) -> Tensor:
     """A painting in colours with the mean and covariance of the photo's; section 3, as in "Image Analogies".
 
-    x' = A (x - mean of the painting) + mean of the photo, with A = S_photo^(1/2) S_style^(-1/2), symmetric roots of the
-    covariances (3, 3). What a painting lacks is not invented: with a covariance that is singular (flat, grey, or two
-    colours), its missing directions stay missing, and those of a grey photo vanish.
+    By `impasto.palette.Matching`, which says what becomes of flat and grey pictures.
 
     Args:
         style: paintings (N, 3, H, W) in [0, 1].
@@ -115,34 +103,23 @@ def style_noise(style: Tensor, height: int, width: int, generator: torch.Generat
     _check(style)
     if len(style) != 1:
         raise WrongCall(f"noise like a painting: got {len(style)} paintings, expected one")
-    mean, covariance = _statistics(_pixels(style))
+    colours = Moments.of(_pixels(style)[0].mT.numpy())
+    root, mean = torch.from_numpy(power(colours.covariance, 0.5)), torch.from_numpy(colours.mean)
     drawn = torch.randn(1, 3, height * width, generator=generator, device=generator.device).cpu().double()
-    return (_power(covariance, 0.5) @ drawn + mean).clamp(0, 1).to(style).reshape(1, 3, height, width)
+    return (root @ drawn + mean[:, None]).clamp(0, 1).to(style).reshape(1, 3, height, width)
 
 
 def _matched(values: Tensor, like: Tensor) -> Tensor:
     """Vectors (N, C, P) with the mean and covariance of those in ``like``, before clipping."""
-    mean, covariance = _statistics(values)
-    goal, goal_covariance = _statistics(like)
-    return _power(goal_covariance, 0.5) @ _power(covariance, -0.5, floor=ROUNDING) @ (values - mean) + goal
+    matched = []
+    for colours, goal in zip(values.mT.numpy(), like.mT.expand(len(values), -1, -1).numpy(), strict=True):
+        matching = Matching.between(Moments.of(colours), Moments.of(goal))
+        matched.append(torch.from_numpy(matching(colours)).mT)
+    return torch.stack(matched)
 
 
 def _pixels(images: Tensor) -> Tensor:
     return images.detach().cpu().double().flatten(2)
-
-
-def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (N, C, 1) and covariance (N, C, C) of vectors (N, C, P)."""
-    mean = values.mean(2, keepdim=True)
-    return mean, (values - mean) @ (values - mean).mT / values.shape[2]
-
-
-def _power(covariance: Tensor, exponent: float, floor: float = 0.0) -> Tensor:
-    """A symmetric power of covariances (N, C, C), zero in directions whose variance is not above ``floor``."""
-    variances, directions = torch.linalg.eigh(covariance)
-    scales = torch.where(variances > floor, variances.abs() ** exponent, 0)
-    power: Tensor = directions * scales[:, None] @ directions.mT
-    return power
 
 
 def _check(*images: Tensor) -> None:

@@ -83,7 +83,7 @@ def inverted(
     prior: Prior | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
-    """A picture with given features: what `invert` and `impasto.visualization.hog_preimage` minimise, and how.
+    """A picture with given features: what `invert` and `hog_preimage` minimise, and how.
 
     Args:
         features: ``features(pictures, layers) -> dict``, such as `VGGFeatures`.

@@ -26,7 +26,7 @@ class UnitLabels(pl.Callback):
     time before as a picture. Training is left as it was: the network is copied, and no global generator is used.
 
     Args:
-        pictures: photos, with masks or without, as of `impasto.visualization.dissect`.
+        pictures: photos, with masks or without, as of `dissect`.
         model_of: from the module in training to the network that is looked into, such as
             ``lambda module: load_model(module.network, size=64)``.
         layer: as of ``dissect``.

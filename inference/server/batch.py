@@ -27,12 +27,12 @@ router = APIRouter(prefix="/v1", tags=["paint"])
     openapi_extra={"requestBody": batch_body()},
 )
 async def batch(wish: Annotated[Wish, Query()], request: Request, house: ThisHouse) -> Response:
-    """Paint several pictures, all in the same way: the body is a form with several files in the field `picture`.
+    """Paint several pictures, all in the same way: the body is a form with several files in the field ``picture``.
 
-    The answer is a stream of server-sent events whose data are JSON objects. `progress` comes before each picture
-    (`index`, `name`, `total`); then `picture` (`index`, `name`, `type`, `width`, `height`, `base64`: the file)
-    or `failed` (`index`, `name`, `problem`: as in the answer to a single picture); and `end` (`done`, `failed`,
-    `total`) last. A batch takes one place in the queue, and one thread at a time.
+    The answer is a stream of server-sent events whose data are JSON objects. ``progress`` comes before each picture
+    (``index``, ``name``, ``total``); then ``picture`` (``index``, ``name``, ``type``, ``width``, ``height``,
+    ``base64``: the file) or ``failed`` (``index``, ``name``, ``problem``: as in the answer to a single picture); and
+    ``end`` (``done``, ``failed``, ``total``) last. A batch takes one place in the queue, and one thread at a time.
     """
     if not is_form(request):
         raise Problem("wrong-type", f"a single picture; expected {FORM}, or POST /v1/stylize")

@@ -17,6 +17,7 @@ from impasto.inference.server.problems import Problem
 from impasto.inference.server.shelf import Served
 from impasto.inference.server.visits import Visit
 from impasto.inference.server.workers import Run, Stopped
+from impasto.palette import Colour
 
 FORMATS = ("jpeg", "png", "webp")
 MAX_SCANS = 100
@@ -35,6 +36,12 @@ class Wish(BaseModel):
         examples=["starry_night"],
     )
     strength: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="0 gives the photo back.")
+    color: str = Field(
+        "style",
+        max_length=40,
+        description="Whose colours: `style`, `luminance` or `match`; with a share if wanted, `match:0.5`.",
+        examples=["luminance"],
+    )
     pack: str | None = Field(
         None,
         max_length=200,
@@ -74,18 +81,19 @@ class Painted:
 
 @dataclass(frozen=True)
 class Order:
-    """A wish that can be fulfilled: the pack, its styles' weights ``(1, S)``, the strength ``(1,)``, the format."""
+    """A wish that can be fulfilled: the pack, its styles' weights ``(1, S)``, strength ``(1,)``, format, colours."""
 
     served: Served
     weights: npt.NDArray[np.float32]
     strength: npt.NDArray[np.float32]
     format: str | None
+    colour: Colour
 
     @classmethod
     def of(cls, wish: Wish, house: House) -> Order:
-        """The order of a wish. Raises `WrongCall` for an unknown style or pack."""
+        """The order of a wish. Raises `WrongCall` for an unknown style, pack or colour."""
         served, weights = house.shelf.choose(wish.pack, wish.style)
-        return cls(served, weights, np.array([wish.strength], np.float32), wish.format)
+        return cls(served, weights, np.array([wish.strength], np.float32), wish.format, Colour.parse(wish.color))
 
 
 async def paint_file(house: House, order: Order, data: bytes, visit: Visit) -> Painted:
@@ -97,7 +105,9 @@ async def paint_file(house: House, order: Order, data: bytes, visit: Visit) -> P
             picture = decode(data, limit)
         run.check()
         with visit.stage("paint"):
-            rgb = paint(order.served, picture.seen()[None], order.weights, order.strength, run)[0]
+            seen = picture.seen()
+            rgb = paint(order.served, seen[None], order.weights, order.strength, run)[0]
+            rgb = order.colour.recolour(rgb, seen)
         run.check()
         with visit.stage("encode"):
             return encode(replace(picture, rgb=rgb), order.format)

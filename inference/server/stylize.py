@@ -98,7 +98,7 @@ async def model(pack: str, request: Request, house: ThisHouse) -> Response:
     openapi_extra={"requestBody": picture_body()},
 )
 async def stylize(wish: Annotated[Wish, Query()], request: Request, house: ThisHouse) -> Response:
-    """Paint one picture: the body is a JPEG, PNG or WebP file, or a form with the file in the field `picture`.
+    """Paint one picture: the body is a JPEG, PNG or WebP file, or a form with the file in the field ``picture``.
 
     In a form, the parameters may be fields too; a field counts before a parameter of the same name.
     """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from impasto.inference.stylizer import Stylizer
 
     __version__: str
+    """Of the installed package, such as 0.1.0."""
 
 __all__ = ["Stylizer", "__version__"]
 

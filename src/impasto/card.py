@@ -14,9 +14,14 @@ from impasto.errors import PackError
 from impasto.formats import write_atomically
 
 CARD = "card.json"
+"""The card's file in a pack."""
 PAINT = "paint.onnx"
+"""The graph from picture to picture."""
 MEASURE, APPLY, FOLDED, SHARED = "measure.onnx", "apply.onnx", "apply_folded.onnx", "weights.bin"
+REGIONS = "apply_regions.onnx"
+"""The graph that applies a style to each region."""
 SCHEMA = 1
+"""The version of the card's schema."""
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 
 

@@ -25,6 +25,7 @@ class Room(NamedTuple):
 
 COMMANDS = {
     "stylize": Room("impasto.inference.commands:stylize", "Paint photos in a style."),
+    "video": Room("impasto.inference.video_command:video", "Paint a video; it does not flicker."),
     "styles": Room("impasto.inference.commands:styles", "List the styles that are installed."),
     "serve": Room("impasto.inference.server.commands:serve", "Serve an HTTP API and a web page.", "serve"),
     "train": Room("impasto.training.commands:train", "Train a style pack from paintings.", "train"),

@@ -21,13 +21,19 @@ _LAYOUT_TAGS |= {700, 33723, 34377, 34675}  # XMP, IPTC, Photoshop's settings, I
 
 def upright(image: Image.Image) -> tuple[Image.Image, bytes | None]:
     """The image turned the right way up, and its EXIF block that says so (None: it has none, or a damaged one)."""
+    turned, exif = orientation(image)
+    turn = _TURNS.get(turned)
+    return (image if turn is None else image.transpose(turn)), exif
+
+
+def orientation(image: Image.Image) -> tuple[int, bytes | None]:
+    """How the image is turned, EXIF's 1 (upright) to 8, and its EXIF block as of `upright`."""
     try:
         exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        turned = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF is no reason to refuse a picture
-        return image, None
-    turn = _TURNS.get(orientation)
-    return (image if turn is None else image.transpose(turn)), _upright_block(exif)
+        return 1, None
+    return (turned if turned in _TURNS else 1), _upright_block(exif)
 
 
 def _upright_block(exif: Image.Exif) -> bytes | None:

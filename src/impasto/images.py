@@ -159,7 +159,7 @@ def picture_from_pil(image: Image.Image, *, format: str = "png") -> Picture:
         format=format,
         icc_profile=profile,
         exif=exif,
-        dpi=_kept_dpi(image.info.get("dpi")),
+        dpi=kept_dpi(image.info.get("dpi")),
     )
 
 
@@ -296,7 +296,8 @@ def _split_alpha(image: Image.Image, bits: int) -> tuple[Image.Image, Image.Imag
     raise PictureError(f"pixels of Pillow's mode {image.mode}; expected 8 or 16 bits a channel, grey, RGB or CMYK")
 
 
-def _kept_dpi(dpi: object) -> tuple[float, float] | None:
+def kept_dpi(dpi: object) -> tuple[float, float] | None:
+    """Resolution in pixels per inch, as Pillow has read it; None if it is none."""
     try:
         x, y = (float(value) for value in dpi)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError):

@@ -6,7 +6,8 @@
       measure.onnx         picture or crops of it -> the scales and shifts of every normalisation
       apply.onnx           picture + scales and shifts -> picture
       apply_folded.onnx    the same with scales and shifts that are constants, folded into the convolutions
-      weights.bin          the constants that these three share
+      apply_regions.onnx   picture + scales and shifts of several regions + where these are -> picture
+      weights.bin          the constants that these four share
       weights.safetensors  to train on from
 
 Packs are found by name: among the folders that ``IMPASTO_PACKS`` lists, then among those installed with the package.
@@ -20,7 +21,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from impasto.card import APPLY, CARD, FOLDED, MEASURE, PAINT, SCHEMA, SHARED, Card, Style, load_card, save_card
+from impasto.card import (
+    APPLY,
+    CARD,
+    FOLDED,
+    MEASURE,
+    PAINT,
+    REGIONS,
+    SCHEMA,
+    SHARED,
+    Card,
+    Style,
+    load_card,
+    save_card,
+)
 from impasto.errors import PackError, WrongCall, unknown_name
 
 __all__ = [
@@ -29,6 +43,7 @@ __all__ = [
     "FOLDED",
     "MEASURE",
     "PAINT",
+    "REGIONS",
     "SCHEMA",
     "SHARED",
     "Card",

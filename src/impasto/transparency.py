@@ -33,8 +33,14 @@ def fill_unseen(colours: npt.NDArray[Value], alpha: npt.NDArray[Any]) -> npt.NDA
         return np.zeros_like(colours)
     filled = np.zeros_like(colours)
     filled[rows] = np.take_along_axis(colours[rows], _mirrored(seen[rows])[..., None], 1)
-    mirrored: npt.NDArray[Value] = filled[_mirrored(in_row[None])[0]]
+    mirrored: npt.NDArray[Value] = filled[mirrored_rows(in_row)]
     return mirrored
+
+
+def mirrored_rows(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """For every row (R,) the one that stands in for it: itself where something is seen in it."""
+    stand_ins: npt.NDArray[np.intp] = _mirrored(seen[None])[0]
+    return stand_ins
 
 
 def _mirrored(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
