@@ -78,7 +78,7 @@ class Scratch:
 
 @contextmanager
 def scratch(target: Path, key: Mapping[str, Any]) -> Iterator[Scratch]:
-    """The scratch of an output, kept from other runs: gone when the work comes to its end or the picture is bad, else left.
+    """The scratch of an output, kept from other runs: gone when the work ends or the picture is bad, else left.
 
     Args:
         target: the file that is to be written.
