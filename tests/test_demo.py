@@ -54,6 +54,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     def run(arguments):
         if arguments[0] == "stylize":
             shutil.copy(arguments[1], arguments[arguments.index("-o") + 1])
+        elif arguments[:2] == ["styles", "--sheet"]:
+            shutil.copy(arguments[2], arguments[arguments.index("-o") + 1])
         else:
             write_events(Path(arguments[arguments.index("--run") + 1]))
         return demo_page.Command(" ".join(["impasto", *arguments]), 1.25)
@@ -88,7 +90,7 @@ def test_first_page_stands_by_itself(folder):
     path = demo.first(folder)
     assert path == folder / "index.html"
     page = check(path)
-    assert page.tags.count("img") == 2 * len(demo.PHOTOS) + len(demo.STRENGTHS)
+    assert page.tags.count("img") == 2 * len(demo.PHOTOS) + 1 + len(demo.STRENGTHS)
     assert "svg" in page.tags and "polyline" not in page.tags
 
 
@@ -96,8 +98,8 @@ def test_page_states_the_command_of_every_picture(folder):
     demo.first(folder)
     text = re.sub("</?span>", "", demo.second(folder, minutes=0.5).read_text(encoding="utf-8"))
     record = json.loads((folder / demo_page.RECORD).read_text(encoding="utf-8"))
-    pictures = [*record["pictures"], *record["strengths"], *record["new_pictures"], *record["mixed"]]
-    assert len(pictures) == 2 * len(demo.PHOTOS) + len(demo.STRENGTHS) + 3
+    pictures = [*record["pictures"], record["sheet"], *record["strengths"], *record["new_pictures"], *record["mixed"]]
+    assert len(pictures) == 2 * len(demo.PHOTOS) + 1 + len(demo.STRENGTHS) + 3
     for picture in pictures:
         assert picture["command"]["line"] in text
         assert picture["painted"] in picture["command"]["line"]
@@ -148,7 +150,7 @@ def test_running_mean_of_a_constant_is_the_constant():
 def test_names_are_escaped(folder):
     picture = demo_page.Picture("demo/photos/a&b.png", 'demo/x/"q".png', demo_page.Command("impasto <x> & y", 12.0))
     folder.mkdir()
-    text = demo_page.write_page(folder, demo_page.Record("style", [picture])).read_text(encoding="utf-8")
+    text = demo_page.write_page(folder, demo_page.Record([picture])).read_text(encoding="utf-8")
     assert (
         "impasto &lt;x&gt; &amp; y" in re.sub("</?span>", "", text)
         and "a&amp;b.png" in text

@@ -100,7 +100,7 @@ def test_the_example_of_the_docs() -> None:
 
 
 def shipped_pack() -> Path:
-    return Path(__file__).parents[1] / "checkpoints/starry_night"
+    return Path(__file__).parents[1] / "checkpoints/classics"
 
 
 def question(**changes: Any) -> dict[str, Any]:

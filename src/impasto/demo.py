@@ -22,7 +22,8 @@ from impasto.demo_page import Command, Picture, Record, write_page
 from impasto.errors import ImpastoError, MissingExtra, WrongCall
 
 FOLDER = Path("demo")
-PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
+PHOTOS = {"astronaut.png": "the_scream", "coffee.png": "udnie", "chelsea.png": "starry_night", "rocket.jpg": "great_wave"}
+"""Sample photos, and the style that each is painted in."""
 STYLE = "starry_night"
 STRENGTHS = ("0.3", "0.6", "1")
 NEW_STYLE = "stained_tissue"
@@ -58,11 +59,13 @@ def paint(photo: Path, painted: Path, style: str, *options: str) -> Picture:
 
 
 def first(folder: Path = FOLDER) -> Path:
-    """Paint the sample photos with the style that ships, and write the page. Returns its path."""
+    """Paint the sample photos with styles that ship, and write the page. Returns its path."""
     photos = [_copy(sample(name), folder / "photos" / name) for name in PHOTOS]
-    record = Record(style=STYLE)
-    for photo in photos:
-        record.pictures.append(paint(photo, folder / STYLE / f"{photo.stem}.png", STYLE))
+    record = Record()
+    for photo, style in zip(photos, PHOTOS.values(), strict=True):
+        record.pictures.append(paint(photo, folder / "painted" / f"{photo.stem}_{style}.png", style))
+    sheet = folder / "styles.png"
+    record.sheet = Picture(str(photos[1]), str(sheet), run(["styles", "--sheet", str(photos[1]), "-o", str(sheet)]))
     for strength in STRENGTHS:
         painted = folder / "strength" / f"{photos[2].stem}_{strength}.png"
         record.strengths.append(paint(photos[2], painted, STYLE, "--strength", strength))
@@ -106,7 +109,7 @@ def main() -> None:
 
 @main.command("first")
 def first_command() -> None:
-    """Paint the sample photos with the style that ships."""
+    """Paint the sample photos with styles that ship."""
     page = first()
     click.echo(f"\nThe pictures are there: open {click.style(str(page), bold=True)} in a browser.\n")
 

@@ -49,8 +49,8 @@ class Picture:
 class Record:
     """What the demo has done so far, kept beside the page."""
 
-    style: str
     pictures: list[Picture] = field(default_factory=list)
+    sheet: Picture | None = None
     strengths: list[Picture] = field(default_factory=list)
     new_style: str = ""
     new_style_picture: str = ""
@@ -69,7 +69,8 @@ class Record:
         if not path.is_file():
             raise ImpastoError(f"no {path}: the second part follows the first; run python -m impasto.demo first")
         values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(values["style"], _pictures(values["pictures"]), _pictures(values["strengths"]))
+        (sheet,) = _pictures([values["sheet"]])
+        return cls(_pictures(values["pictures"]), sheet, _pictures(values["strengths"]))
 
 
 def _pictures(values: list[dict[str, Any]]) -> list[Picture]:
@@ -120,10 +121,14 @@ def _events(run_folder: Path) -> Any:
 def _first(folder: Path, record: Record) -> str:
     return f"""
 <section>
-  <h2>One painting, any photo</h2>
-  <p>The style <b>{_words(record.style)}</b> comes with impasto. Each photo below went once through a small network,
-  on the processor. Drag across a picture to compare it with the photo.</p>
+  <h2>Any photo, any of these paintings</h2>
+  <p>Each photo below went once through one small network, on the processor. Drag across a picture to compare it with
+  the photo.</p>
   {_pairs(folder, record.pictures)}
+</section>
+<section>
+  <h2>All styles of that network</h2>
+  {_row(folder, [record.sheet] if record.sheet else [])}
 </section>
 <section>
   <h2>As strong as you like</h2>

@@ -2,7 +2,7 @@
 
 Needs Chromium, Python's playwright and the browser's runtime (``impasto serve --install-runtime``). Screenshots go to
 build/page. Most of it paints with the tiny pack of conftest, whose painting is known by hand; what is golden, with the
-style that ships.
+pack that ships.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import impasto
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build/page"
-STARRY = ROOT / "checkpoints/starry_night"
+CLASSICS = ROOT / "checkpoints/classics"
 RED = np.array([255, 0, 0])
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
@@ -46,10 +46,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory) -> Path:
-    """A folder with the tiny pack, and the style that ships behind it."""
+    """A folder with the tiny pack, and the pack that ships behind it."""
     folder = tmp_path_factory.mktemp("packs")
     write_pack(folder, "a_tiny")
-    (folder / "starry_night").symlink_to(STARRY)
+    (folder / "classics").symlink_to(CLASSICS)
     return folder
 
 
@@ -295,7 +295,7 @@ def test_a_photo_too_large_for_the_memory_is_saved_smaller_and_the_page_says_so(
 
 def test_saving_is_cancelled(visit):
     page = visit()
-    page.page.select_option("#pack", "starry_night")
+    page.page.select_option("#pack", "classics")
     page.page.wait_for_timeout(200)
     page.rest()
     page.choose(png(noise(1500, 2000)))
@@ -311,7 +311,7 @@ def test_saving_is_cancelled(visit):
 
 def test_the_golden_image_is_the_command_lines(visit, tmp_path):
     page = visit()
-    page.page.select_option("#pack", "starry_night")
+    page.page.select_option("#pack", "classics")
     page.page.wait_for_timeout(200)
     page.rest()
     with Image.open(ROOT / "inference/page/sample.jpg") as sample:
@@ -319,7 +319,7 @@ def test_the_golden_image_is_the_command_lines(visit, tmp_path):
     page.choose(png(photo))
     page.slide("strength", 85)
     _, image = page.save()
-    expected = impasto.Stylizer(STARRY).stylize(photo, strength=0.85)
+    expected = impasto.Stylizer(CLASSICS).stylize(photo, strength=0.85)
     assert np.abs(np.asarray(image).astype(int) - np.asarray(expected)).max() <= 2
     assert page.sent == []
     shot(page, "golden")
