@@ -220,7 +220,7 @@ class TestPages:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples are for curl")
 def test_the_examples_work(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded("JPEG"))
-    with Process("--pack", write_pack(tmp_path, "starry_night", ("starry_night", "red"))) as process:
+    with Process("--pack", write_pack(tmp_path, "classics", ("starry_night", "red"))) as process:
         page = TextOnly(subprocess.run(["curl", "-s", f"{process.url}/docs"], capture_output=True, text=True).stdout)
         text = page.text + SERVE_MD.read_text().replace("localhost:8000", process.url)
         commands = [line for line in text.splitlines() if line.startswith("curl ")]
