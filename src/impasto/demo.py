@@ -22,7 +22,12 @@ from impasto.demo_page import Command, Picture, Record, write_page
 from impasto.errors import ImpastoError, MissingExtra, WrongCall
 
 FOLDER = Path("demo")
-PHOTOS = {"astronaut.png": "the_scream", "coffee.png": "udnie", "chelsea.png": "starry_night", "rocket.jpg": "great_wave"}
+PHOTOS = {
+    "astronaut.png": "the_scream",
+    "coffee.png": "udnie",
+    "chelsea.png": "starry_night",
+    "rocket.jpg": "great_wave",
+}
 """Sample photos, and the style that each is painted in."""
 STYLE = "starry_night"
 STRENGTHS = ("0.3", "0.6", "1")
