@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from impasto.errors import CheckpointError, MissingExtra, WrongCall
 from impasto.losses import VGGFeatures, capture
 from impasto.visualization import Model, load_model
 from impasto.visualization.registry import Refused
-from impasto.visualization.zoo import LITES
+from impasto.visualization.zoo import LITES, imagenet_classes
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -300,3 +301,12 @@ def test_every_lite_of_the_table_can_be_had():
     for name, size in LITES.items():
         model = load_model(name)
         assert model.size == size and math.isfinite(float(model(photo(size=size)).sum()))
+
+
+def test_torchvision_is_asked_for_by_its_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(
+        MissingExtra, match=r"needs the package 'torchvision': pip install 'impasto\[see\]' torchvision$"
+    ):
+        imagenet_classes()

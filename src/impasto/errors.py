@@ -58,7 +58,8 @@ class MissingExtra(ImpastoError, ImportError):
     """A package that belongs to an extra which is not installed."""
 
     def __init__(self, purpose: str, extra: str, missing: str) -> None:
-        super().__init__(f"{purpose} needs the package {missing!r}: pip install 'impasto[{extra}]'")
+        beside = " torchvision" if missing == "torchvision" else ""  # in no extra: its build has to fit torch's
+        super().__init__(f"{purpose} needs the package {missing!r}: pip install 'impasto[{extra}]'{beside}")
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> WrongCall:
