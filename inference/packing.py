@@ -15,9 +15,9 @@ from PIL import ExifTags, Image
 
 from impasto.colour import from_srgb
 from impasto.errors import PictureError
-from impasto.images import Picture, file_options
+from impasto.images import Picture, file_options, one_line
 from impasto.inference.raster import Block, Raster
-from impasto.inference.streams import BAND, FORMATS, libvips, one_line
+from impasto.inference.streams import BAND, FORMATS, libvips
 from impasto.matrix_profile import MatrixProfile
 
 CLASSIC = 2**32 - 2**20

@@ -6,7 +6,6 @@ What stands around the pixels is read by Pillow, as for other pictures (`impasto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from impasto.colour import to_srgb
 from impasto.decoders import open_image
 from impasto.errors import MissingExtra, PictureError, require
 from impasto.exif import orientation
-from impasto.images import Picture, kept_dpi
+from impasto.images import Picture, kept_dpi, named_errors
 from impasto.inference.raster import Block
 from impasto.matrix_profile import MatrixProfile
 
@@ -66,7 +65,7 @@ class Source:
         try:
             with open(name, "rb") as file:
                 format, image = open_image(file, name, 1 << 62)
-                with _named(name, format):
+                with named_errors(name, format):
                     return cls._of(name, format, image)
         except OSError as error:
             raise PictureError(f"{name}: cannot be read: {error.strerror or error}") from error
@@ -109,7 +108,7 @@ class Reading:
             raise PictureError(f"{source.name}: {format} is not read by bands; expected {', '.join(FORMATS)}")
         vips = libvips()
         more = {} if format == "tiff" else {"unlimited": True}
-        with _named(source.name, format):
+        with named_errors(source.name, format):
             self._image = getattr(vips.Image, f"{format}load")(
                 source.name, access="sequential", fail_on="error", **more
             )
@@ -143,7 +142,7 @@ class Reading:
         rows = max(1, BAND // line)
         for top in range(0, image.height, rows):
             count = min(rows, image.height - top)
-            with _named(source.name, source.head.format):
+            with named_errors(source.name, source.head.format):
                 data = region.fetch(0, top, image.width, count)
             values = np.frombuffer(data, np.uint16 if image.format == "ushort" else np.uint8)
             block = self._in_srgb(values.reshape(count, image.width, image.bands))
@@ -185,19 +184,3 @@ def _turned(block: Block, top: int, source: Source) -> tuple[int, int, Block]:
     if turn in (2, 3, 6, 7):
         block, left = block[:, ::-1], source.width - left - block.shape[1]
     return top, left, block
-
-
-@contextmanager
-def _named(name: str, format: str) -> Iterator[None]:
-    """Say in what goes wrong which file it was."""
-    try:
-        yield
-    except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error
-    except Exception as error:
-        raise PictureError(f"{name}: cannot be decoded as {format}: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, or else its name."""
-    return " ".join(str(error).split()) or type(error).__name__

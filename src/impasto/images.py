@@ -129,7 +129,7 @@ def read_rgb(path: str | os.PathLike[str], *, short_side: int | None = None) -> 
             format, image = open_image(file, str(path), MAX_PIXELS)
             if format == "jpeg":
                 image.draft(image.mode, (short_side, short_side))
-            with _named(str(path), format):
+            with named_errors(str(path), format):
                 rgb = _decode(image, format).rgb
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -248,7 +248,7 @@ def write_picture(
 
 def _read(file: BinaryIO, name: str, max_pixels: int, deep: bool) -> Picture:
     format, image = open_image(file, name, max_pixels)
-    with _named(name, format):
+    with named_errors(name, format):
         picture = replace(_decode(image, format), frames=_frames(image))
         if picture.bits == 8 or not deep:
             return picture
@@ -263,14 +263,19 @@ def _frames(image: ImageFile) -> int:
 
 
 @contextmanager
-def _named(name: str, format: str) -> Iterator[None]:
-    """Say in what goes wrong which file it was."""
+def named_errors(name: str, format: str) -> Iterator[None]:
+    """Raise what goes wrong in decoding a file as `PictureError` with its name."""
     try:
         yield
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except Exception as error:
-        raise PictureError(f"{name}: cannot be decoded as {format}: {error or type(error).__name__}") from error
+        raise PictureError(f"{name}: cannot be decoded as {format}: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, or else its name."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _decode(image: ImageFile, format: str) -> Picture:
