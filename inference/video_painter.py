@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from impasto.errors import PackError, WrongCall
+from impasto.inference.measured import Halves
 from impasto.inference.places import StrPath
-from impasto.inference.split import Floats, Split
+from impasto.inference.split import Floats
 from impasto.inference.stylizer import Stylizer
 from impasto.packs import CARD, find_pack, sha256_of
 
@@ -50,21 +50,14 @@ class FramePainter:
         provider: str = "auto",
         threads: int | None = None,
     ) -> None:
-        if not 0 <= strength <= 1:
-            raise WrongCall(f"expected a strength from 0 to 1; got {strength}")
         stylizer = Stylizer(name, provider=provider, threads=threads)
-        mixture = np.array(stylizer.mixture(style), np.float32)
+        manner = stylizer.manner(style, strength)
         self.provider = stylizer.provider
-        self._split: Split | None = None
-        self.alone: str | None = None
-        try:
-            self._split = Split(name, provider=self.provider, threads=threads)
-        except (PackError, WrongCall) as error:
-            self.alone = str(error)
-        self._stylizer, self._style, self._strength = stylizer, mixture, strength
+        halves = Halves(name, self.provider, threads)
+        self._split, self.alone = halves.open(), halves.missing
+        self._stylizer, self._style, self._strength = stylizer, manner.styles[0].astype(np.float32), strength
         self._folded: tuple[Floats, Callable[[Floats], Floats]] | None = None
-        shares = zip(stylizer.styles, mixture, strict=True)
-        self.weights = {known: float(weight) for known, weight in shares if weight > 0}
+        self.weights = manner.weights(stylizer.styles)
         self.stride = int(stylizer.card.network.get("stride", 1)) if self.alone is None else 1
         self.settings: dict[str, Any] = {
             "pack": sha256_of(find_pack(name)[0].path / CARD),

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from halves import add_halves
 from PIL import Image
 from reference import regions as reference
-from tiny import SIZES
+from tiny import SIZES, network, photo
 
 from impasto.card import load_card, save_card
 from impasto.cli import main
@@ -43,20 +43,6 @@ KINDS = pytest.mark.parametrize(
         ("johnson", {}),
     ],
 )
-
-
-def network(name: str = "fast", **sizes: int) -> TransformerNet:
-    """Of random weights, its rows too."""
-    torch.manual_seed(0)
-    net = TransformerNet(name, 3, **sizes).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return net
-
-
-def photo(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()

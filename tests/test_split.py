@@ -15,7 +15,7 @@ pytest.importorskip("pytorch_lightning")
 import torch
 from click.testing import CliRunner
 from conftest import MakePack
-from tiny import SIZES
+from tiny import SIZES, network, photo
 
 from impasto.card import Style, save_card
 from impasto.cli import main
@@ -29,20 +29,6 @@ from impasto.training.split_graph import SPLIT_FILES, check_split, export_split
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 STYLE, STRENGTH = [0.2, 0.5, 0.3], 0.8
-
-
-def network(name: str = "fast", **sizes: int) -> TransformerNet:
-    """Of random weights, its rows too."""
-    torch.manual_seed(0)
-    net = TransformerNet(name, 3, **sizes).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return net
-
-
-def photo(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from impasto.training import PhotoData, StyleTransfer
+from impasto.training import PhotoData, StyleTransfer, TransformerNet
 
 SIZES = {"width": 8, "blocks": 1, "head": 4}
 MODEL = {
@@ -51,3 +51,17 @@ def make(world: Path, *, batch: int = 2, size: int = 32, photos: str = "photos",
     module = StyleTransfer([str(world / "sea.png")], **(MODEL | options))
     data = PhotoData([str(world / photos)], size=size, batch=batch, flat=0.0, seed=options.get("seed", 0))
     return module, data
+
+
+def network(name: str = "fast", **sizes: int) -> TransformerNet:
+    """Of random weights, its rows too."""
+    torch.manual_seed(0)
+    net = TransformerNet(name, 3, **sizes).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return net
+
+
+def photo(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(1))
