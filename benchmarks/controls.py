@@ -10,24 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from impasto.benchmarks.artefacts import Rgb
 from impasto.benchmarks.curves import objective_settings
 from impasto.benchmarks.judge import paintings_of, photos_to_judge
 from impasto.benchmarks.quality import square
+from impasto.benchmarks.ruler import Array, Ruler
 from impasto.card import load_card, save_card
 from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.inference import Stylizer
-from impasto.losses import content_loss, style_loss
 from impasto.packs import find_pack
 from impasto.sheets import sheet
-from impasto.training import StyleTransfer
-from impasto.training.module import MIRRORED
-from impasto.training.photos import to_tensor
 
 POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths, and shares of the second style in a mixture, at which pictures are judged."""
@@ -35,10 +30,8 @@ POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TOLERANCE = 0.02
 """By how much, as a part of it, a loss may move the wrong way from one point to the next."""
 
-FADES = np.linspace(0, 1, 11)
-"""Shares of the painting in the pixel cross-fades that strength is compared with."""
-
-Array = npt.NDArray[np.float64]
+FADES = np.linspace(0, 1, 11)[1:-1]
+"""Shares of the painting in the pixel cross-fades that strength is compared with, beside photo and painting."""
 
 
 def rises(values: Sequence[float], tolerance: float = TOLERANCE) -> bool:
@@ -55,51 +48,6 @@ def decibels(picture: Rgb, other: Rgb) -> float:
     """Peak signal-to-noise ratio of two pictures (H, W, 3), in dB; at most 99, that of equal ones."""
     error = np.square(picture.astype(float) - other).mean() / 255**2
     return float(min(99.0, -10 * np.log10(max(error, 1e-10))))
-
-
-class Ruler:
-    """Content and style losses of a picture: of a photo's content, and of every painting's style.
-
-    The losses are the weighted ones that the pack was trained on, in float32, of pictures continued by reflection.
-
-    Args:
-        settings: what `objective_settings` found.
-        paintings: files, one a style.
-        device: where to compute.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], paintings: Mapping[str, Path], device: str = "cpu") -> None:
-        styles = [{"name": name} for name in paintings]
-        module = StyleTransfer([str(path) for path in paintings.values()], styles=styles, **settings).to(device)
-        module.setup("validate")
-        assert module.loss is not None
-        self._loss, self._goals, self._device = module.loss, module.goals, device
-
-    @torch.no_grad()
-    def content(self, photo: Rgb) -> dict[str, Tensor]:
-        """What `measure` compares paintings of a photo (H, W, 3) with."""
-        return self._loss.content_targets(self._seen(photo))
-
-    @torch.no_grad()
-    def measure(self, picture: Rgb, content: Mapping[str, Tensor]) -> tuple[float, Array]:
-        """The content loss of a picture (H, W, 3), and its style loss for every painting (S,)."""
-        loss = self._loss
-        found = loss.features(self._seen(picture), list(dict.fromkeys([*loss.content, *loss.style])))
-        of_content = sum(
-            weight * float(content_loss(found[layer], content[layer], loss.convention))
-            for layer, weight in loss.content.items()
-        )
-        count = len(next(iter(self._goals.values())))
-        of_style = np.zeros(count)
-        for layer, weight in loss.style.items():
-            for style in range(count):
-                goal = self._goals[layer][style : style + 1]
-                of_style[style] += weight * float(style_loss(found[layer], goal, loss.convention))
-        return of_content, of_style
-
-    def _seen(self, picture: Rgb) -> Tensor:
-        tensor = to_tensor(picture)[None].to(self._device)
-        return torch.nn.functional.pad(tensor, [MIRRORED] * 4, mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -209,22 +157,26 @@ class Controls:
         styles = len(stylizer.styles)
         pairs = _pairs(styles, self.apart)
         photos = [square(read_rgb(path), self.size) for path in photos_to_judge(self.photos, self.count)]
-        total = len(photos) * (styles * (len(POINTS) - 1 + len(FADES)) + len(pairs) * len(POINTS))
+        sweep, mixture = len(POINTS) + len(FADES), len(POINTS) - 2
+        total = len(photos) * (styles * sweep + len(pairs) * mixture)
         done = 0
+
+        def behind(pictures: int) -> None:
+            nonlocal done
+            done += pictures
+            if progress is not None:
+                progress(done, total)
+
         found: list[tuple[list[_Strengths], list[Array]]] = []
         for photo in photos:
+            trial = _Trial(stylizer, ruler, photo)
             sweeps, mixtures = [], []
-            content = ruler.content(photo)
             for style in range(styles):
-                sweeps.append(_strengths(stylizer, ruler, photo, content, style))
-                done += len(POINTS) - 1 + len(FADES)
-                if progress is not None:
-                    progress(done, total)
+                sweeps.append(trial.strengths(style))
+                behind(sweep)
             for pair in pairs:
-                mixtures.append(_mixture(stylizer, ruler, photo, content, pair))
-                done += len(POINTS)
-                if progress is not None:
-                    progress(done, total)
+                mixtures.append(trial.mixture(pair, [sweeps[style].losses for style in pair]))
+                behind(mixture)
             found.append((sweeps, mixtures))
         return _answer(stylizer.styles, found, pairs)
 
@@ -246,34 +198,45 @@ class _Strengths:
     below_fade: float
 
 
-def _strengths(stylizer: Stylizer, ruler: Ruler, photo: Rgb, content: Mapping[str, Tensor], style: int) -> _Strengths:
-    weights = np.eye(len(stylizer.styles), dtype=np.float32)[[style]]
-    pictures = [stylizer.paint(photo[None], weights, np.array([point], np.float32))[0] for point in POINTS]
-    measured = [ruler.measure(picture, content) for picture in pictures]
-    contents, own = [each[0] for each in measured], [float(each[1][style]) for each in measured]
-    faded = [ruler.measure(_fade(photo, pictures[-1], share), content) for share in FADES]
-    along = np.maximum.accumulate([each[0] for each in faded])
-    fade_style = np.interp(contents, along, [each[1][style] for each in faded])
-    below = [own[index] < fade_style[index] for index in range(1, len(POINTS) - 1)]
-    return _Strengths(measured[-1][1], contents, own, decibels(photo, pictures[0]), float(np.mean(below)))
+class _Trial:
+    """The controls of a stylizer on one photo."""
+
+    def __init__(self, stylizer: Stylizer, ruler: Ruler, photo: Rgb) -> None:
+        self._stylizer, self._ruler, self._photo = stylizer, ruler, photo
+        self._content = ruler.content(photo)
+        self._unpainted = self._measure(photo)
+
+    def _measure(self, picture: Rgb) -> tuple[float, Array]:
+        return self._ruler.measure(picture, self._content)
+
+    def _paint(self, shares: Mapping[int, float], strength: float) -> Rgb:
+        weights = [[shares.get(index, 0) for index in range(len(self._stylizer.styles))]]
+        strengths = np.array([strength], np.float32)
+        painted: Rgb = self._stylizer.paint(self._photo[None], np.array(weights, np.float32), strengths)[0]
+        return painted
+
+    def strengths(self, style: int) -> _Strengths:
+        """One style at all of `POINTS`, and the cross-fades from the photo to its full strength."""
+        pictures = [self._paint({style: 1}, point) for point in POINTS]
+        measured = [self._measure(picture) for picture in pictures]
+        contents, own = [each[0] for each in measured], [float(each[1][style]) for each in measured]
+        between = [self._measure(_fade(self._photo, pictures[-1], share)) for share in FADES]
+        faded = [self._unpainted, *between, measured[-1]]
+        along = np.maximum.accumulate([each[0] for each in faded])
+        fade_style = np.interp(contents, along, [each[1][style] for each in faded])
+        below = [own[index] < fade_style[index] for index in range(1, len(POINTS) - 1)]
+        return _Strengths(measured[-1][1], contents, own, decibels(self._photo, pictures[0]), float(np.mean(below)))
+
+    def mixture(self, pair: tuple[int, int], ends: Sequence[Array]) -> Array:
+        """Style losses for the two paintings at the points of a mixture (2, 5); ``ends``: what each style alone has."""
+        first, second = pair
+        inner = [self._measure(self._paint({first: 1 - share, second: share}, 1))[1] for share in POINTS[1:-1]]
+        return np.array([ends[0], *inner, ends[1]])[:, list(pair)].T
 
 
 def _fade(photo: Rgb, painting: Rgb, share: float) -> Rgb:
     mixed = photo + share * (painting.astype(np.float64) - photo)
     return mixed.round().astype(np.uint8)
-
-
-def _mixture(
-    stylizer: Stylizer, ruler: Ruler, photo: Rgb, content: Mapping[str, Tensor], pair: tuple[int, int]
-) -> Array:
-    """Style losses for the two paintings at the points of a mixture (2, 5)."""
-    found = []
-    for share in POINTS:
-        weights = np.zeros((1, len(stylizer.styles)), np.float32)
-        weights[0, pair[0]], weights[0, pair[1]] = 1 - share, share
-        painted = stylizer.paint(photo[None], weights, np.ones(1, np.float32))[0]
-        found.append(ruler.measure(painted, content)[1][list(pair)])
-    return np.array(found).T
 
 
 def _pairs(styles: int, apart: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -19,8 +19,9 @@ from tiny import MODEL, SIZES, write_world
 
 from impasto.benchmarks import controls as controls_module
 from impasto.benchmarks.commands import bench
-from impasto.benchmarks.controls import POINTS, Controls, Ruler, decibels, falls, rises, table
+from impasto.benchmarks.controls import POINTS, Controls, decibels, falls, rises, table
 from impasto.benchmarks.curves import Yardstick
+from impasto.benchmarks.ruler import Ruler
 from impasto.card import Style
 from impasto.errors import WrongCall
 from impasto.images import read_rgb
@@ -150,7 +151,7 @@ def test_a_strength_that_does_nothing_is_found(monkeypatch, world):
 
 def test_a_cross_fade_is_not_below_itself(monkeypatch, world):
     goal = controls_module.square(read_rgb(world / "sea.png"), 32)
-    monkeypatch.setattr(controls_module, "FADES", np.array(POINTS))
+    monkeypatch.setattr(controls_module, "FADES", np.array(POINTS[1:-1]))
     answer = faked(monkeypatch, world, lambda photo, weights, strength: blend(photo, goal, float(strength)))
     assert answer.below_fade.max() == 0
 
