@@ -223,8 +223,7 @@ def dissection(layer: Layer, concepts: Concepts, *, top: float = 0.005, least: i
                 counts = torch.bincount(each, minlength=len(concepts))
                 pixels += counts
                 photos += counts > 0
-            for start in range(0, len(maps), UNITS):
-                some = slice(start, start + UNITS)
+            for some in _anywhere_on(maps, thresholds).split(UNITS):
                 on = layer.at_pixels(maps[some]) > thresholds[some, None, None]
                 table[some] += _counted(on.flatten(1), numbers, len(concepts))
     found = Dissection(layer, concepts, thresholds, tied, peaks, table, pixels, photos, least)
@@ -252,6 +251,14 @@ def _thresholds(layer: Layer, concepts: Concepts, top: float) -> tuple[Tensor, T
     assert kept is not None
     thresholds = kept[:, above]
     return thresholds, thresholds.float() == kept[:, above - 1].float(), torch.cat(peaks, 1)
+
+
+def _anywhere_on(maps: Tensor, thresholds: Tensor) -> Tensor:
+    """The units (C, h, w) that may be on at some pixel: an interpolated value lies between those around it.
+
+    Interpolation rounds, hence the slack.
+    """
+    return (maps.amax((1, 2)) >= thresholds - 1e-12 * thresholds.abs()).nonzero()[:, 0]
 
 
 def _counted(on: Tensor, numbers: list[Tensor], count: int) -> Tensor:
