@@ -14,9 +14,10 @@ from torch import nn
 from impasto.errors import PictureError, WrongCall
 from impasto.losses import capture
 from impasto.visualization import codes, load_model
-from impasto.visualization.codes import Codes, code_layer, encode, fingerprint, labels_of, read_codes
+from impasto.visualization.codes import Codes, code_layer, encode, labels_of, read_codes
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.registry import Refused
+from impasto.visualization.remembering import fingerprint
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from impasto.errors import WrongCall
-from impasto.formats import write_atomically
 from impasto.losses import capture
 from impasto.visualization.answers import last_maps
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Model
 from impasto.visualization.progress import track
 from impasto.visualization.registry import Refused
+from impasto.visualization.remembering import kept_in
 
 PIXELS = 32
 """Height and width of the small pictures that are compared pixel by pixel."""
@@ -95,42 +91,13 @@ def read_codes(model: Model, pictures: Pictures, layer: str, *, cache: str = "",
         PictureError: a file that cannot be read.
         Refused, WrongCall: as `encode`.
     """
-    file = Path(cache, f"codes-{fingerprint(model, pictures, layer)}.npz") if cache else None
-    if file and (stored := _stored(file)):
-        return stored
-    parts = [
-        encode(model, images, layer)
-        for _, images in track(pictures.batches(model, batch), math.ceil(len(pictures) / batch), "photos")
-    ]
-    codes = Codes(*(torch.cat([getattr(part, name) for part in parts]) for name in Codes.__dataclass_fields__))
-    if file:
-        content = io.BytesIO()
-        np.savez(content, **{name: tensor.numpy() for name, tensor in vars(codes).items()})
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, content.getvalue())
-    return codes
 
+    def read() -> Codes:
+        total = math.ceil(len(pictures) / batch)
+        parts = [encode(model, images, layer) for _, images in track(pictures.batches(model, batch), total, "photos")]
+        return Codes(*(torch.cat([getattr(part, name) for part in parts]) for name in Codes.__dataclass_fields__))
 
-def _stored(file: Path) -> Codes | None:
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
-            return Codes(**{name: torch.from_numpy(stored[name]) for name in Codes.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
-        return None
-
-
-def fingerprint(model: Model, pictures: Pictures, *facts: object) -> str:
-    """32 letters that are the same for the same modules, weights, preprocessing, files and facts.
-
-    The same files are those of the same names, sizes and times.
-    """
-    key = hashlib.sha256(repr((model.network, model.preprocessing, facts)).encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
-        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    for path in pictures.paths:
-        known = path.stat()
-        key.update(f"{path.resolve()} {known.st_size} {known.st_mtime_ns}".encode())
-    return key.hexdigest()[:32]
+    return kept_in(cache, "codes", (model, pictures, layer), Codes, read)
 
 
 def code_layer(model: Model, layer: str) -> str:

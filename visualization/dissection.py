@@ -223,7 +223,7 @@ def dissection(layer: Layer, concepts: Concepts, *, top: float = 0.005, least: i
                 counts = torch.bincount(each, minlength=len(concepts))
                 pixels += counts
                 photos += counts > 0
-            for some in _anywhere_on(maps, thresholds).split(UNITS):
+            for some in torch.split(_anywhere_on(maps, thresholds), UNITS):
                 on = layer.at_pixels(maps[some]) > thresholds[some, None, None]
                 table[some] += _counted(on.flatten(1), numbers, len(concepts))
     found = Dissection(layer, concepts, thresholds, tied, peaks, table, pixels, photos, least)

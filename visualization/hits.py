@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from impasto.errors import WrongCall
-from impasto.formats import write_atomically
 from impasto.losses import capture
 from impasto.visualization.fields import Field
 from impasto.visualization.inputs import Pictures
 from impasto.visualization.model import Model
 from impasto.visualization.progress import track
 from impasto.visualization.registry import Refused
+from impasto.visualization.remembering import kept_in
 
 
 @dataclass(frozen=True)
@@ -111,29 +106,11 @@ def _whole(length: int, axis: int, size: int, field: Field | None, border: bool)
 def remembered(
     cache: str, model: Model, pictures: Pictures, layer: str, count: int, field: Field | None, border: bool
 ) -> Hits:
-    """`strongest`, from the folder ``cache`` if it is there; put there if there is such a folder to be.
-
-    The same is what has the same modules, weights and preprocessing, and files of the same names, sizes and times.
-    """
-    if not cache:
-        return strongest(model, pictures, layer, count, field=field, border=border)
-    key = hashlib.sha256(repr((model.network, model.preprocessing, layer, count, border)).encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
-        key.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    for path in pictures.paths:
-        facts = path.stat()
-        key.update(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode())
-    file = Path(cache, f"top-patches-{key.hexdigest()[:32]}.npz")
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
-            return Hits(**{name: torch.from_numpy(stored[name]) for name in Hits.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
-        hits = strongest(model, pictures, layer, count, field=field, border=border)
-    content = io.BytesIO()
-    np.savez(content, **{name: tensor.numpy() for name, tensor in vars(hits).items()})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, content.getvalue())
-    return hits
+    """`strongest`, kept in the folder ``cache``; empty for none."""
+    facts = (model, pictures, (layer, count, border))
+    return kept_in(
+        cache, "top-patches", facts, Hits, lambda: strongest(model, pictures, layer, count, field=field, border=border)
+    )
 
 
 def on_page(technique: str, units: tuple[int, ...], count: int, page: int, size: int) -> list[int]:
