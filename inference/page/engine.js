@@ -153,7 +153,8 @@ export class BrowserPainter {
    * Paint an ImageData.
    *
    * @param {ImageData} picture alpha is kept
-   * @param {{mixture: [string, number][], strength: number}} look styles with weights of sum 1; 0 to 1
+   * @param {{mixture: [string, number][], strength: number, colours: number}} look styles with weights of sum 1; 0 to
+   *   1; the share kept of the photo's colours, 0 to 1
    * @param {{lane: "quick" | "large", signal: AbortSignal, urgent: boolean}} options a stopped job on the large lane
    *   is broken off; on the quick one it ends, unseen
    * @returns {Promise<ImageData>}
@@ -162,7 +163,8 @@ export class BrowserPainter {
     const { width, height } = picture;
     const shares = new Map(look.mixture);
     const weights = this.pack.styles.map(({ name }) => shares.get(name) ?? 0);
-    const job = { pixels: picture.data.buffer, width, height, weights, strength: look.strength };
+    const { strength, colours } = look;
+    const job = { pixels: picture.data.buffer, width, height, weights, strength, colours };
     const { pixels, seconds } = await this.lanes[lane].paint(job, { signal, urgent, ends: lane === "large" });
     const rate = (width * height) / seconds;
     this.rate = this.rate ? 0.7 * this.rate + 0.3 * rate : rate;
@@ -180,7 +182,7 @@ export async function openBrowserPainter(pack) {
     try {
       await requireServed(BACKENDS[backend].files[0]);
       await painter.open(pack);
-      await painter.paint(new ImageData(32, 32), { mixture: [[pack.styles[0].name, 1]], strength: 1 });
+      await painter.paint(new ImageData(32, 32), { mixture: [[pack.styles[0].name, 1]], strength: 1, colours: 0 });
       painter.rate = 0;
       return painter;
     } catch (error) {

@@ -11,6 +11,7 @@ import { Stage } from "./stage.js";
 import { Studio } from "./studio.js";
 import { StylePicker } from "./styles.js";
 
+const SLIDERS = ["share", "strength", "colours"];
 const SAMPLE = "A lake drawn for this page: drop, paste or choose yours.";
 
 const $ = (id) => document.getElementById(id);
@@ -54,7 +55,9 @@ function lookWords() {
   const styles = second
     ? `${picker.title(first)} (${100 - share} %) and ${picker.title(second)} (${share} %)`
     : picker.title(first);
-  return `${photo.name} painted in ${styles}, strength ${$("strength").value} %`;
+  const kept = Number($("colours").value);
+  const colours = kept ? `, ${kept} % of the photo's colours` : "";
+  return `${photo.name} painted in ${styles}, strength ${$("strength").value} %${colours}`;
 }
 
 function showEngine(place, name, note) {
@@ -74,11 +77,11 @@ function look() {
         [second, share],
       ]
     : [[first, 1]];
-  return { mixture, strength: Number($("strength").value) / 100 };
+  return { mixture, strength: Number($("strength").value) / 100, colours: Number($("colours").value) / 100 };
 }
 
 function changeLook() {
-  for (const id of ["share", "strength"]) {
+  for (const id of SLIDERS) {
     $(`${id}-value`).textContent = `${$(id).value} %`;
     $(id).style.setProperty("--filled", `${$(id).value}%`);
     $(id).setAttribute("aria-valuetext", `${$(id).value} percent`);
@@ -291,7 +294,7 @@ async function snap() {
 // ---- what is touched -----------------------------------------------------------------------------------------------
 
 picker.addEventListener("choose", changeLook);
-for (const id of ["share", "strength"]) $(id).addEventListener("input", changeLook);
+for (const id of SLIDERS) $(id).addEventListener("input", changeLook);
 $("pack").addEventListener("change", ({ target }) => openPack(packs.find(({ name }) => name === target.value)));
 $("open").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", ({ target }) => {

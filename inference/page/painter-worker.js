@@ -28,8 +28,8 @@ async function open({ module, folder, backend, threads, model }) {
   return { result: {}, transfer: [] };
 }
 
-/** Paint RGBA pixels: the colours go through the network, alpha stays. */
-async function paint({ pixels, width, height, weights, strength }) {
+/** Paint RGBA pixels: the colours go through the network, alpha stays; `colours` is the share kept of the photo's. */
+async function paint({ pixels, width, height, weights, strength, colours }) {
   const rgba = new Uint8ClampedArray(pixels);
   const count = width * height;
   const rgb = new Uint8Array(3 * count);
@@ -45,6 +45,7 @@ async function paint({ pixels, width, height, weights, strength }) {
   };
   const { painted } = await session.run(feeds);
   const values = painted.data;
+  if (colours > 0) keepColours(values, rgb, colours);
   for (let from = 0, to = 0; to < 4 * count; to += 4) {
     rgba[to] = values[from++];
     rgba[to + 1] = values[from++];
@@ -52,4 +53,30 @@ async function paint({ pixels, width, height, weights, strength }) {
   }
   painted.dispose();
   return { result: { pixels: rgba.buffer }, transfer: [rgba.buffer] };
+}
+
+/**
+ * Bring the colours of a painting a share of the way to the photo's; the luma of every pixel stays, and its hue where it
+ * has to come nearer to grey (Gatys et al. 2016, arXiv:1606.05897, section 4, as impasto.palette has it).
+ */
+function keepColours(painted, photo, share) {
+  const colour = [0, 0, 0];
+  for (let at = 0; at < painted.length; at += 3) {
+    const luma = lumaOf(painted, at);
+    const before = lumaOf(photo, at);
+    let room = 1;
+    for (let channel = 0; channel < 3; channel++) {
+      const one = (colour[channel] = photo[at + channel] - before);
+      if (one > 0) room = Math.min(room, (255 - luma) / one);
+      if (one < 0) room = Math.min(room, luma / -one);
+    }
+    for (let channel = 0; channel < 3; channel++) {
+      const mixed = painted[at + channel] + share * (luma + room * colour[channel] - painted[at + channel]);
+      painted[at + channel] = Math.min(255, Math.max(0, Math.round(mixed)));
+    }
+  }
+}
+
+function lumaOf(rgb, at) {
+  return 0.299 * rgb[at] + 0.587 * rgb[at + 1] + 0.114 * rgb[at + 2];
 }

@@ -52,6 +52,7 @@ export class ServerPainter {
     const query = new URLSearchParams({
       style: look.mixture.map(([name, share]) => `${name}:${share.toFixed(4)}`).join(","),
       strength: look.strength.toFixed(3),
+      color: `luminance:${look.colours.toFixed(3)}`,
       pack: this.pack.name,
       format: "png",
     });

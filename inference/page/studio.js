@@ -37,7 +37,7 @@ export class Studio {
     this.shownLimit = SHOWN.most;
   }
 
-  /** Paint in another look: `{mixture, strength}` as BrowserPainter.paint takes it. */
+  /** Paint in another look: `{mixture, strength, colours}` as BrowserPainter.paint takes it. */
   setLook(look) {
     this.look = look;
     if (!this.paused) this.repaint();
@@ -125,7 +125,7 @@ export class Studio {
     try {
       const square = this.photo.square(Math.min(THUMBNAIL, this.photo.width, this.photo.height));
       for (const { name } of this.pack.styles) {
-        const look = { mixture: [[name, 1]], strength: 1 };
+        const look = { mixture: [[name, 1]], strength: 1, colours: 0 };
         this.show.thumbnail(name, await this.painter.paint(square, look, { signal }));
       }
     } catch (error) {

@@ -19,6 +19,7 @@ from conftest import write_pack
 from PIL import Image
 
 import impasto
+from impasto.palette import Colour
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build/page"
@@ -158,6 +159,27 @@ def test_strength_and_mix_answer(visit):
     assert_shown(page.rest(), painted(photo))
     page.page.click(".style:nth-child(2)")
     assert_shown(page.rest(), painted(photo, red=1))
+
+
+def in_the_photos_colours(photo: np.ndarray, share: float) -> np.ndarray:
+    inverted = painted(photo).astype(np.uint8)
+    return Colour("luminance", share).recolour(inverted, photo)
+
+
+def test_the_photos_colours_come_back(visit):
+    page = visit()
+    photo = noise()
+    page.choose(png(photo))
+    for percent in (100, 60):
+        assert_shown(page.slide("colours", percent), in_the_photos_colours(photo, percent / 100))
+    shown = page.canvas("painted")[..., :3]
+    assert np.abs(shown - painted(photo)).max() > 20, "60 % is not the painting's colours"
+    label = page.page.get_attribute("#painted", "aria-label")
+    assert label.endswith("strength 100 %, 60 % of the photo's colours")
+    _, image = page.save()
+    assert np.abs(np.asarray(image)[..., :3] - shown).max() <= 1
+    shot(page, "colours")
+    assert_shown(page.slide("colours", 0), painted(photo))
 
 
 def test_a_preview_comes_while_the_slider_moves(visit):
@@ -425,6 +447,7 @@ def test_everything_is_reached_and_named_with_the_keyboard(visit):
         "invert",
         "slot-first",
         "strength",
+        "colours",
         "size",
         "format",
         "save",
@@ -503,6 +526,8 @@ def test_without_the_runtime_the_server_paints(visit, bare):
     assert_shown(page, painted(photo, strength=0.4))
     _, image = page.save()
     assert np.abs(np.asarray(image) - painted(photo, strength=0.4)).max() <= 1
+    page.slide("strength", 100)
+    assert_shown(page.slide("colours", 60), in_the_photos_colours(photo, 0.6))
     assert page.sent and all("/v1/stylize?" in url for url in page.sent)
     shot(page, "server")
 
