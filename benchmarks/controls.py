@@ -210,10 +210,7 @@ class _Trial:
         return self._ruler.measure(picture, self._content)
 
     def _paint(self, shares: Mapping[int, float], strength: float) -> Rgb:
-        weights = [[shares.get(index, 0) for index in range(len(self._stylizer.styles))]]
-        strengths = np.array([strength], np.float32)
-        painted: Rgb = self._stylizer.paint(self._photo[None], np.array(weights, np.float32), strengths)[0]
-        return painted
+        return _painted(self._stylizer, self._photo, shares, strength)
 
     def strengths(self, style: int) -> _Strengths:
         """One style at all of `POINTS`, and the cross-fades from the photo to its full strength."""
@@ -232,6 +229,13 @@ class _Trial:
         first, second = pair
         inner = [self._measure(self._paint({first: 1 - share, second: share}, 1))[1] for share in POINTS[1:-1]]
         return np.array([ends[0], *inner, ends[1]])[:, list(pair)].T
+
+
+def _painted(stylizer: Stylizer, photo: Rgb, shares: Mapping[int, float], strength: float) -> Rgb:
+    """A photo (H, W, 3) in a mixture, the shares by the styles' places."""
+    weights = np.array([[shares.get(index, 0) for index in range(len(stylizer.styles))]], np.float32)
+    painted: Rgb = stylizer.paint(photo[None], weights, np.array([strength], np.float32))[0]
+    return painted
 
 
 def _fade(photo: Rgb, painting: Rgb, share: float) -> Rgb:
@@ -305,8 +309,7 @@ def strips(pack: str | Path, photo: Path, size: int, pairs: Sequence[tuple[int, 
     names, seen = stylizer.styles, square(read_rgb(photo), size)
 
     def paint(weights: Mapping[int, float], strength: float) -> Image.Image:
-        rows = np.array([[weights.get(index, 0) for index in range(len(names))]], np.float32)
-        return Image.fromarray(stylizer.paint(seen[None], rows, np.array([strength], np.float32))[0])
+        return Image.fromarray(_painted(stylizer, seen, weights, strength))
 
     strengths = [[paint({style: 1}, point) for point in POINTS] for style in range(len(names))]
     mixtures = [[paint({first: 1 - share, second: share}, 1) for share in POINTS] for first, second in pairs]
