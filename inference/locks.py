@@ -25,6 +25,7 @@ STALE = 600.0
 """Seconds after which the run that keeps a lock at an address is taken for dead, if it has not renewed it."""
 
 _PROCESS = secrets.token_hex(8)
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class Lock:
@@ -82,8 +83,7 @@ class Lock:
     def _take_file(self) -> bool:
         os.makedirs(os.path.dirname(self._name) or ".", exist_ok=True)
         while True:
-            file = open(self._name, "a+b", buffering=0)  # noqa: SIM115  # closing it frees the lock
-            file.seek(0)
+            file = os.fdopen(os.open(self._name, _FLAGS, 0o666), "r+b", buffering=0)  # closing it frees the lock
             before = file.read().decode(errors="replace")
             if not _seize(file):
                 file.close()
@@ -97,11 +97,16 @@ class Lock:
         return bool(before)
 
     def _write(self) -> None:
-        """Say in the local file who holds it, and what is noted."""
+        """Say in the local file who holds it, and what is noted.
+
+        In one write and without emptying it first, so that a kill leaves the old text or the new one: spaces cover what
+        the old one has more.
+        """
         if self._file is not None:
+            text = json.dumps(self._holder | {"begun": sorted(self._noted)}).encode()
             with suppress(OSError):  # a full disk: the pictures say it
-                self._file.truncate(0)
-                self._file.write(json.dumps(self._holder | {"begun": sorted(self._noted)}).encode())
+                self._file.seek(0)
+                self._file.write(text.ljust(os.fstat(self._file.fileno()).st_size))
 
     def _take_address(self) -> bool:
         try:

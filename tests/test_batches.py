@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -513,6 +514,37 @@ def test_the_lock_of_a_dead_run_is_taken_over(photos: Path, tiny: Path) -> None:
         assert lock.left
         assert json.loads(Path("out", LOCK).read_text())["run"] == locks._PROCESS
     assert os.listdir("out") == []
+
+
+class Watched:
+    """A file whose text is looked at after each call: what a kill at that moment would leave."""
+
+    def __init__(self, file: Any, seen: list[str]) -> None:
+        self.file, self.seen = file, seen
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            try:
+                return getattr(self.file, name)(*arguments)
+            finally:
+                self.seen.append(Path("out", LOCK).read_text())
+
+        return call
+
+
+def test_at_no_moment_is_the_lock_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    with locked("out") as lock, monkeypatch.context() as watching:
+        watching.setattr(lock, "_file", Watched(lock._file, seen))
+        for names in (["a.png"], ["a much longer name.png", "a.png"]):
+            with ExitStack() as stack:
+                for name in names:
+                    stack.enter_context(lock.noted(name))
+                assert json.loads(Path("out", LOCK).read_text())["begun"] == names
+            assert json.loads(Path("out", LOCK).read_text())["begun"] == []
+    assert len(seen) > 6 and all(json.loads(text)["run"] == locks._PROCESS for text in seen)
+    assert not Path("out", LOCK).exists()
 
 
 def test_a_folder_that_takes_no_files_is_one_line(photos: Path, tiny: Path) -> None:
