@@ -55,8 +55,8 @@ class StyleTransfer(pl.LightningModule):
     """Training of a `TransformerNet` with the perceptual loss.
 
     Johnson et al. 2016, equation 5, in the convention ``relative`` by default, with Adam, a cosine schedule over the
-    steps or minutes of the run, and an average of the weights, which is what is validated and exported. One step in
-    four paints at a random strength, with the style's weights multiplied by it, so that strengths between 0 and 1 are
+    steps or minutes of the run, and an average of the weights, which is what is validated and exported. Some steps
+    paint at a random strength, with the style's weights multiplied by it, so that strengths between 0 and 1 are
     trained as well. Styles of a batch differ: each picture's is drawn from the seed and the step.
 
     Args:
@@ -66,6 +66,7 @@ class StyleTransfer(pl.LightningModule):
         style: weight of each style layer.
         tv: weight of the total variation.
         steady: weight of `steadiness`; 0 leaves it, and the second painting that it asks for, out.
+        partial: share of the steps that paint at a random strength.
         convention: what the weights mean; see `impasto.losses.CONVENTIONS`.
         style_size: short side to which larger paintings are shrunk, in pixels.
         rate: learning rate at its highest.
@@ -92,6 +93,7 @@ class StyleTransfer(pl.LightningModule):
         style: Mapping[str, float] = STYLE,
         tv: float = 1.0,
         steady: float = 0.5,
+        partial: float = 0.25,
         convention: str = "relative",
         style_size: int = 512,
         rate: float = 4e-3,
@@ -111,17 +113,23 @@ class StyleTransfer(pl.LightningModule):
             raise WrongCall(
                 f"styles: got {self.names} for {len(style_images)} paintings, expected one or more, of different names"
             )
-        if rate <= 0 or warm_up < 1 or not 0 <= average < 1 or (minutes is not None and minutes <= 0):
+        if (
+            rate <= 0
+            or warm_up < 1
+            or not 0 <= average < 1
+            or not 0 <= partial <= 1
+            or (minutes is not None and minutes <= 0)
+        ):
             raise WrongCall(
-                f"StyleTransfer: got rate {rate}, warm_up {warm_up}, average {average}, minutes {minutes}; "
-                "expected rate > 0, warm_up >= 1, 0 <= average < 1, minutes > 0"
+                f"StyleTransfer: got rate {rate}, warm_up {warm_up}, average {average}, partial {partial}, "
+                f"minutes {minutes}; expected rate > 0, warm_up >= 1, 0 <= average < 1, 0 <= partial <= 1, minutes > 0"
             )
         content, style, sizes = dict(content), dict(style), dict(sizes or {})
         styles = [asdict(entry) for entry in known]
         self.save_hyperparameters()
         self.style_images, self.style_size = style_images, style_size
         self.content, self.style, self.tv, self.convention = content, style, tv, convention
-        self.steady = steady
+        self.steady, self.partial = steady, partial
         self.rate, self.warm_up, self.average, self.minutes = rate, warm_up, average, minutes
         self.seed, self.rows_only = seed, rows_only
         self.net = TransformerNet(network, styles=len(self.names), **sizes)
@@ -228,7 +236,7 @@ class StyleTransfer(pl.LightningModule):
         random = np.random.default_rng((self.seed, 2, self.global_step))
         rank, world = self.trainer.global_rank, self.trainer.world_size
         indices = random.integers(len(self.names), size=(world, len(batch)))[rank]  # of the batch of all processes
-        strength = random.uniform() if random.random() < 0.25 else 1.0
+        strength = random.uniform() if random.random() < self.partial else 1.0
         styles = torch.from_numpy(indices).to(batch.device)
         painted = self._paint(self.net, batch, styles, strength)
         terms = self._judge(painted, batch, styles, strength)
