@@ -127,6 +127,19 @@ def test_the_strength_is_a_factor_on_the_row_where_it_is_asked_for() -> None:
     assert torch.equal(faded[1], torch.zeros_like(faded[1]))
 
 
+def test_a_residual_branch_comes_in_by_the_root_of_the_strength() -> None:
+    block = TransformerNet("fast", styles=2, width=8).painter.residual[0]
+    maps = draw(1, 8, 9, 11)
+    style = torch.tensor([[0.3, 0.7]])
+    with torch.no_grad():
+        for row in (block.second.norm.scale, block.second.norm.shift):
+            row.uniform_(-1, 1)
+        whole, quarter, none = (block(maps, style, torch.tensor([value])) - maps for value in (1.0, 0.25, 0.0))
+    assert whole.abs().mean() > 0.1
+    torch.testing.assert_close(quarter, whole / 2, rtol=1e-5, atol=1e-6)
+    assert not none.any()
+
+
 def test_style_weights_select_and_mix_rows() -> None:
     norm = ConditionalInstanceNorm(4, styles=3, eps=1e-3)
     with torch.no_grad():

@@ -112,7 +112,7 @@ class _FastBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         inner = self.first(x, style, strength)
-        return x + self.second(inner, style, strength)  # type: ignore[no-any-return]  # modules return Any
+        return x + self.second(inner, style, strength.sqrt())  # type: ignore[no-any-return]  # modules return Any
 
 
 class Fast(nn.Module):
@@ -123,8 +123,9 @@ class Fast(nn.Module):
     cropped at the end; inside there are plain convolutions without bias, each but the last followed directly by a
     conditional instance normalisation, so its scale and shift fold into the convolution.
 
-    ``strength`` is a factor on the rows of the residual branches and of the last normalisation, and ``1 - strength``
-    gates the photo that is added to the output; at 0 every term but the photo is exactly zero, at 1 the photo is.
+    ``strength`` is a factor on the rows of the last normalisation, its square root on those of the residual branches,
+    and ``1 - strength`` gates the photo that is added to the output; at 0 every term but the photo is exactly zero, at
+    1 the photo is. The root keeps strokes whole that the strength itself would wear away on smooth skies.
 
     Args:
         styles: rows of each normalisation.
