@@ -358,12 +358,9 @@ def folded(net: TransformerNet, image: Tensor, strength: float) -> Tensor:
         layer = name.removesuffix(".norm")
         weight = net.get_submodule(f"{layer}.conv").weight
         x = inputs[name]
-        factor = (
-            (strength if norm.by_strength else 1)
-            * norm.scale[0]
-            / torch.sqrt(x.var((0, 2, 3), unbiased=False) + norm.eps)
-        )
-        shift = (strength if norm.by_strength else 1) * norm.shift[0] - factor * x.mean((0, 2, 3))
+        share = strength**0.5 if name.endswith("second.norm") else strength if norm.by_strength else 1
+        factor = share * norm.scale[0] / torch.sqrt(x.var((0, 2, 3), unbiased=False) + norm.eps)
+        shift = share * norm.shift[0] - factor * x.mean((0, 2, 3))
         kernels[layer] = weight * factor[:, None, None, None], shift
 
     def up(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -27,7 +27,7 @@ OPSET = 18
 OPERATORS = frozenset((
     "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Div", "Gather",
     "InstanceNormalization", "MatMul", "Mul", "Pad", "Relu", "Reshape", "Resize", "Round", "Shape", "Slice",
-    "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 ))
 # fmt: on
 """Standard operators that may stand in a pack; ONNX Runtime Web runs each of them."""

@@ -20,7 +20,7 @@ from impasto.training.split import Apply, Measure, affine_length
 
 MEASURE_OPERATORS = OPERATORS | {
     "And", "Expand", "Greater", "GreaterOrEqual", "Less", "Pow", "Range", "Reciprocal", "ReduceMean", "ReduceSum",
-    "Sqrt", "Where",
+    "Where",
 }  # fmt: skip
 """`measure` has more: it does not run in a browser."""
 
