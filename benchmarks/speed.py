@@ -54,6 +54,9 @@ class Speed:
 
 Job = Callable[[], object]
 
+PAUSE = 0.1
+"""Seconds between two runs."""
+
 
 def speed(
     packs: Sequence[str] = (),
@@ -126,6 +129,9 @@ def interleaved(
 ) -> list[list[float]]:
     """Milliseconds of each run of each job, in turns, so that what disturbs one disturbs all; first runs do not count.
 
+    Between two runs lies `PAUSE`: for some 30 ms ONNX Runtime's threads go on spinning, and take the processor from
+    whoever comes next.
+
     Args:
         jobs: what to time.
         repeats: counted runs of each.
@@ -134,6 +140,7 @@ def interleaved(
     times: list[list[float]] = [[] for _ in jobs]
     for repeat in range(-1, repeats):
         for job, taken in zip(jobs, times, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             job()
             taken += [1000 * (time.perf_counter() - start)] if repeat >= 0 else []

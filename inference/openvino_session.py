@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
 _POLL = 20
 """Milliseconds between two looks at whether the work is to be stopped."""
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+_SHAPES = 4
+"""For how many shapes of inputs a graph of their own is kept: each holds the weights once more."""
 
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 
@@ -33,6 +40,9 @@ class OpenVinoSession:
     In bfloat16 where the processor computes in it, which is two to three times as fast as ONNX Runtime and differs by
     a few levels of 255 at a few pixels; else in float32.
 
+    Inputs of the same shape twice in a row, as of a video or of one camera's photos, get a graph compiled for that
+    shape: the same bits in less time, for a tenth of a second once.
+
     Args:
         model: the bytes of an ONNX file.
         threads: CPU threads.
@@ -46,13 +56,17 @@ class OpenVinoSession:
         openvino = require("openvino", purpose="--provider openvino", extra="openvino")
         core = openvino.Core()
         precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        settings = {
+        self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,
         }
+        self._core, self._model = core, model
+        self._latest: _Shapes = ()
+        self._fixed: OrderedDict[_Shapes, Any] = OrderedDict()
+        self._lock = threading.Lock()
         try:
-            self._compiled = core.compile_model(core.read_model(model, b""), "CPU", settings)
+            self._compiled = core.compile_model(core.read_model(model, b""), "CPU", self._settings)
         except Exception as error:  # OpenVINO's errors share no base class
             raise PackError(f"OpenVINO cannot open the graph: {error}") from error
 
@@ -74,13 +88,29 @@ class OpenVinoSession:
         Raises:
             InterruptedError: when ``run_options.terminate`` is set meanwhile.
         """
-        request = self._compiled.create_infer_request()
+        request = self._compiled_for(feeds).create_infer_request()
         request.start_async(dict(feeds))
         while not request.wait_for(_POLL):
             if run_options is not None and run_options.terminate:
                 request.cancel()
                 raise InterruptedError("the work was stopped")
         return [np.array(request.get_tensor(name).data) for name in names or self._outputs]
+
+    def _compiled_for(self, feeds: Mapping[str, Any]) -> Any:
+        """The graph for inputs of these shapes: one of their own from the second in a row on, else the one for all."""
+        shapes = tuple((name, tuple(np.shape(value))) for name, value in feeds.items())
+        with self._lock:
+            if shapes not in self._fixed:
+                latest, self._latest = self._latest, shapes
+                if shapes != latest:
+                    return self._compiled
+                model = self._core.read_model(self._model, b"")
+                model.reshape(dict(shapes))
+                self._fixed[shapes] = self._core.compile_model(model, "CPU", self._settings)
+                if len(self._fixed) > _SHAPES:
+                    self._fixed.popitem(last=False)
+            self._fixed.move_to_end(shapes)
+            return self._fixed[shapes]
 
 
 def _value(port: Any) -> Value:

@@ -127,6 +127,25 @@ def test_packs_are_found_by_name_style_and_path(tiny: Path, make_pack: MakePack)
         find_pack("red")
 
 
+def test_a_pack_by_name_answers_to_nothing_else(
+    tiny: Path, make_pack: MakePack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = make_pack("quick", styles=("red", "blue"))
+    (tmp_path / "shipped/by_name").mkdir(parents=True)
+    quick.rename(tmp_path / "shipped/by_name/quick")
+    monkeypatch.setattr("impasto.checkpoints.__path__", [str(tmp_path / "shipped")])
+    assert [pack.card.name for pack in installed_packs()] == ["tiny"]
+    assert find_pack("quick")[0].card.name == "quick"
+    assert (find_pack("quick/red")[0].card.name, find_pack("quick/red:1,blue:1")[1]) == ("quick", "red:1,blue:1")
+    assert find_pack("red")[0].card.name == "tiny", "no clash"
+    with pytest.raises(
+        WrongCall, match=r"unknown style or pack 'quik'\. Did you mean 'quick'\?.*quick, red, tiny"
+    ):
+        find_pack("quik")
+    with pytest.raises(WrongCall, match="unknown style or pack 'blue'"):
+        find_pack("blue")
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,6 +85,11 @@ class Previews(pl.Callback):
             )
 
 
+def _sum(logged: Mapping[str, Tensor], part: str) -> float:
+    """The terms of a part of the loss together."""
+    return sum(float(value) for name, value in logged.items() if name.split("/")[:2] == ["train", part])
+
+
 class Progress(pl.Callback):
     """Where the run is, then one line with the step, the terms of the loss, pictures a second and the time left."""
 
@@ -112,11 +118,11 @@ class Progress(pl.Callback):
         if self.bar is None:
             return
         logged = trainer.callback_metrics
-        content = sum(float(value) for name, value in logged.items() if name.startswith("train/content/"))
-        style = sum(float(value) for name, value in logged.items() if name.startswith("train/style/"))
+        content, style, copy = (_sum(logged, part) for part in ("content", "style", "copy"))
+        terms = f"copy {copy:.4f}" if copy else f"content {content:.3f}, style {style:.4f}"
         speed = float(logged.get("pictures_per_second", 0))
         self.bar.set_postfix_str(
-            f"step {trainer.global_step}, content {content:.3f}, style {style:.4f}, {speed:.1f} pictures/s",
+            f"step {trainer.global_step}, {terms}, {speed:.1f} pictures/s",
             refresh=False,
         )
         self.bar.update(max(0.0, pl_module.progress - self.bar.n))

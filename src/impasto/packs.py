@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,15 @@ def installed_packs() -> tuple[Pack, ...]:
     return tuple(packs.values())
 
 
+def _by_name() -> dict[str, Pack]:
+    """The packs that ship but are not installed: they answer to their names and bring no styles of their own."""
+    import impasto.checkpoints
+
+    cards = [card for place in impasto.checkpoints.__path__ for card in Path(place).glob(f"by_name/*/{CARD}")]
+    packs = [Pack.load(card.parent, verify=False) for card in cards]
+    return {pack.card.name: pack for pack in packs}
+
+
 def _pack_folders() -> list[Path]:
     import impasto.checkpoints
 
@@ -146,7 +156,8 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
 
     Args:
         name: the path of a pack; a pack's name; a style's name or a mixture (``a:0.6,b:0.4``), if one pack alone has
-            it; or the first two with a style behind them, ``pack/style``.
+            it; or the first two with a style behind them, ``pack/style``. The packs of ``checkpoints/by_name``, whose
+            styles others have too, answer to their own names only.
 
     Returns:
         The pack (its files not verified), and the style or mixture as it was written; None if ``name`` names a pack
@@ -159,7 +170,8 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
     path, name = Path(name), os.fspath(name)
     if (path / CARD).is_file() or path.is_file():
         return Pack.load(path, verify=False), None
-    packs = {pack.card.name: pack for pack in installed_packs()}
+    installed = installed_packs()
+    packs = _by_name() | {pack.card.name: pack for pack in installed}
     if name in packs:
         pack = packs[name]
         return pack, name if name in pack.card.style_names else None
@@ -171,11 +183,16 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
         return pack, style
     if slash or path.is_dir():
         return Pack.load(path, verify=False), None  # raises: no such folder, or no card in it
-    return pack_with(name, tuple(packs.values())), name
+    return pack_with(name, installed, packs), name
 
 
-def pack_with(style: str, packs: tuple[Pack, ...]) -> Pack:
+def pack_with(style: str, packs: tuple[Pack, ...], also: Iterable[str] = ()) -> Pack:
     """The one of these packs that has a style, or all the styles of a mixture.
+
+    Args:
+        style: its name, or a mixture.
+        packs: the packs.
+        also: names that could have been meant.
 
     Raises:
         WrongCall: none has it, or several have.
@@ -191,7 +208,7 @@ def pack_with(style: str, packs: tuple[Pack, ...]) -> Pack:
     styles = {name for pack in packs for name in pack.card.style_names}
     for name in names:
         if name not in styles:
-            raise unknown_name("style or pack", name, {*styles, *(pack.card.name for pack in packs)})
+            raise unknown_name("style or pack", name, {*styles, *(pack.card.name for pack in packs), *also})
     raise WrongCall(f"no pack has all the styles of {style!r}; the styles of a mixture come from one pack")
 
 

@@ -1,0 +1,116 @@
+"""Runs that begin with a pack's weights, and runs that copy a pack's paintings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import MODEL, SIZES, make, write_world
+
+from impasto.card import Style
+from impasto.errors import WrongCall
+from impasto.packs import Pack
+from impasto.training import StyleTransfer, TransformerNet, export_pack
+from impasto.training.callbacks import _sum
+from impasto.training.export import load_network
+from impasto.training.photos import to_tensor
+from impasto.training.train import fit, train
+
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
+TRAINER = {"accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world") / "world")
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """Three styles with rows that differ, of the shape of the runs."""
+    torch.manual_seed(0)
+    net = TransformerNet("fast", 3, **SIZES)
+    with torch.no_grad():
+        for row in net.rows:
+            row.add_(0.5 * torch.randn_like(row))
+    styles = [Style("first"), Style("sea"), Style("third")]
+    return export_pack(net, tmp_path_factory.mktemp("packs") / "three", styles=styles)
+
+
+def named(paintings: list[str], world: Path, **options: object) -> StyleTransfer:
+    """A module of these styles; which painting is which does not matter."""
+    images = [str(world / "sea.png")] * len(paintings)
+    return StyleTransfer(images, styles=[{"name": name} for name in paintings], **(MODEL | options))
+
+
+def test_a_style_begins_with_the_row_of_its_name_and_a_new_one_with_the_mean(pack: Pack, world: Path) -> None:
+    module = named(["sea", "new"], world, start=str(pack.path))
+    theirs = load_network(pack).state_dict()
+    for net in (module.net, module.averaged):
+        for name, value in net.state_dict().items():
+            if name in module.net.row_names:
+                assert torch.equal(value[0], theirs[name][1])
+                torch.testing.assert_close(value[1], theirs[name].mean(0))
+            else:
+                assert torch.equal(value, theirs[name])
+
+
+def test_the_objective_is_the_mean_absolute_difference_to_the_teachers_painting(
+    pack: Pack, world: Path, tmp_path: Path
+) -> None:
+    module, data = make(world, teacher=str(pack.path), steady=0.0, partial=0.0)
+    seen: list[tuple[torch.Tensor, torch.Tensor, float]] = []
+    step = StyleTransfer.training_step
+
+    def note(self: StyleTransfer, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        before = {key: value.clone() for key, value in self.net.state_dict().items()}
+        loss = step(self, batch, batch_idx)
+        ours = TransformerNet("fast", 1, **SIZES)
+        ours.load_state_dict(before)
+        with torch.no_grad():
+            one, row = torch.ones(len(batch)), torch.eye(3)[[1] * len(batch)]  # "sea" is the pack's second style
+            apart = ours(batch, torch.ones(len(batch), 1), one) - load_network(pack)(batch, row, one)
+        seen.append((loss.detach(), apart.abs().mean(), float(_sum(self.trainer.callback_metrics, "copy"))))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StyleTransfer, "training_step", note)
+        fit(module, data, tmp_path / "run", steps=3, trainer=TRAINER)
+    assert len(seen) == 3
+    for loss, expected, logged in seen:
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
+        assert logged == pytest.approx(float(loss)), "as train/copy"
+
+
+def test_a_student_of_another_shape_comes_near_its_teacher(pack: Pack, world: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "copy.yaml"
+    recipe.write_text(
+        f"model: {{sizes: {{width: 4, blocks: 1, head: 4}}, style_size: 48, rate: 0.02, average: 0.9, steady: 0.0, "
+        f"content: {{relu2_2: 1.0}}, style: {{relu1_2: 4.0}}, teacher: {pack.path}}}\n"
+        "data: {size: 32, batch: 4, flat: 0.0}\ntrainer: {accelerator: cpu, precision: 32-true}\n"
+    )
+    options = {"config": recipe, "run": tmp_path / "run", "seed": 0}
+    begun = train([str(world / "sea.png")], [str(world / "photos")], tmp_path / "begun", steps=1, **options)
+    done = train(
+        [str(world / "sea.png")],
+        [str(world / "photos")],
+        tmp_path / "done",
+        steps=80,
+        **(options | {"run": tmp_path / "more"}),
+    )
+    assert done.card.training["teacher"] == {"pack": "three", "weights": pack.card.files["weights.safetensors"]}
+    assert "teacher" not in done.card.training["config"] and str(tmp_path) not in str(done.card.training)
+    photo = to_tensor(np.asarray(Image.open(world / "photos/00.png")))[None]
+    with torch.no_grad():
+        goal = load_network(pack)(photo, torch.eye(3)[1:2])
+        far, near = ((load_network(each)(photo) - goal).abs().mean() for each in (begun, done))
+    assert near < far / 2
+
+
+def test_a_teacher_without_the_style_is_refused(pack: Pack, world: Path) -> None:
+    with pytest.raises(WrongCall, match="unknown style of the teacher three 'new'"):
+        named(["sea", "new"], world, teacher=str(pack.path))
