@@ -20,8 +20,8 @@ _POLL = 20
 
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
-_SHAPES = 4
-"""For how many shapes of inputs a graph of their own is kept: each holds the weights once more."""
+_SHAPES = 2
+"""For how many shapes of inputs a graph of their own is kept: each holds memory for a picture of its shape."""
 
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 
@@ -100,17 +100,20 @@ class OpenVinoSession:
         """The graph for inputs of these shapes: one of their own from the second in a row on, else the one for all."""
         shapes = tuple((name, tuple(np.shape(value))) for name, value in feeds.items())
         with self._lock:
-            if shapes not in self._fixed:
-                latest, self._latest = self._latest, shapes
-                if shapes != latest:
-                    return self._compiled
-                model = self._core.read_model(self._model, b"")
-                model.reshape(dict(shapes))
-                self._fixed[shapes] = self._core.compile_model(model, "CPU", self._settings)
-                if len(self._fixed) > _SHAPES:
-                    self._fixed.popitem(last=False)
-            self._fixed.move_to_end(shapes)
-            return self._fixed[shapes]
+            again, self._latest = shapes == self._latest, shapes
+            if shapes in self._fixed:
+                self._fixed.move_to_end(shapes)
+                return self._fixed[shapes]
+        if not again:
+            return self._compiled
+        model = self._core.read_model(self._model, b"")
+        model.reshape(dict(shapes))
+        compiled = self._core.compile_model(model, "CPU", self._settings)
+        with self._lock:
+            self._fixed[shapes] = compiled
+            if len(self._fixed) > _SHAPES:
+                self._fixed.popitem(last=False)
+        return compiled
 
 
 def _value(port: Any) -> Value:

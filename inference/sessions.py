@@ -12,7 +12,7 @@ from impasto.errors import PackError, WrongCall, unknown_name
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, RunOptions, SessionOptions
 
     from impasto.inference.openvino_session import OpenVinoSession
 
@@ -130,7 +130,8 @@ def _options(
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cpus()
-    options.enable_cpu_mem_arena = False  # half the memory for large pictures, 4 % of the time
+    options.enable_cpu_mem_arena = not files  # what takes pictures by parts has counted on its memory coming back
+    options.enable_mem_pattern = False  # not planned ahead, the arena takes less, also for sizes that change
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if files:
         options.add_external_initializers_from_files_in_memory(
@@ -140,6 +141,15 @@ def _options(
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
         options.add_external_initializers(list(constants), values)
     options.log_severity_level = 4  # fatal: every other error is raised as an exception
+    return options
+
+
+def giving_back(run_options: RunOptions | None = None) -> RunOptions:
+    """Options of a run after which ONNX Runtime gives its memory back instead of keeping it for the next."""
+    import onnxruntime
+
+    options = run_options or onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

@@ -27,7 +27,7 @@ class StyleRow:
 
 
 def list_styles(pack: str | os.PathLike[str] | None = None) -> tuple[StyleRow, ...]:
-    """The styles of a pack (a name or a path), or with None those of all packs that can be called by name.
+    """The styles of a pack (a name or a path), or with None those of all installed packs.
 
     Raises:
         WrongCall: an unknown name.

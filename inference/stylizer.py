@@ -16,7 +16,7 @@ from impasto.images import MIN_SIDE, Array, Picture, picture_from_array, picture
 from impasto.inference.manner import Manner
 from impasto.inference.measured import Halves
 from impasto.inference.regions import Mask, masks_of
-from impasto.inference.sessions import open_session
+from impasto.inference.sessions import giving_back, open_session
 from impasto.packs import PAINT, Card, find_pack, mixture
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ _INPUTS = {
     "strength": ("tensor(float)", 1),
 }
 _OUTPUTS = {"painted": ("tensor(uint8)", 4)}
+
+KEPT = 2**20
+"""Pixels up to which a picture's memory is kept for the next one."""
 
 
 class Stylizer:
@@ -177,6 +180,8 @@ class Stylizer:
             "style": styles.astype(np.float32, copy=False),
             "strength": strengths.astype(np.float32, copy=False),
         }
+        if images.size > 3 * KEPT and self.provider == "cpu":
+            run_options = giving_back(run_options)
         try:
             painted: Array = self._session.run(["painted"], feeds, run_options)[0]
         except Exception as error:  # ONNX Runtime's errors share no base class

@@ -138,12 +138,13 @@ def test_a_pack_by_name_answers_to_nothing_else(
     assert find_pack("quick")[0].card.name == "quick"
     assert (find_pack("quick/red")[0].card.name, find_pack("quick/red:1,blue:1")[1]) == ("quick", "red:1,blue:1")
     assert find_pack("red")[0].card.name == "tiny", "no clash"
-    with pytest.raises(
-        WrongCall, match=r"unknown style or pack 'quik'\. Did you mean 'quick'\?.*quick, red, tiny"
-    ):
+    with pytest.raises(WrongCall, match=r"unknown style or pack 'quik'\. Did you mean 'quick'\?.*quick, red, tiny"):
         find_pack("quik")
     with pytest.raises(WrongCall, match="unknown style or pack 'blue'"):
         find_pack("blue")
+    make_pack("mine", styles=("quick", "slow"))
+    assert find_pack("quick")[0].card.name == "mine", "a style of one's own comes first"
+    assert find_pack("quick/red")[0].card.name == "quick"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,13 @@ from PIL import Image
 from tiny import MODEL, SIZES, make, write_world
 
 from impasto.card import Style
-from impasto.errors import WrongCall
+from impasto.errors import CheckpointError, PackError, WrongCall
 from impasto.packs import Pack
 from impasto.training import StyleTransfer, TransformerNet, export_pack
-from impasto.training.callbacks import _sum
+from impasto.training.checkpoints import load_checkpoint
 from impasto.training.export import load_network
 from impasto.training.photos import to_tensor
-from impasto.training.train import fit, train
+from impasto.training.train import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -74,7 +76,7 @@ def test_the_objective_is_the_mean_absolute_difference_to_the_teachers_painting(
         with torch.no_grad():
             one, row = torch.ones(len(batch)), torch.eye(3)[[1] * len(batch)]  # "sea" is the pack's second style
             apart = ours(batch, torch.ones(len(batch), 1), one) - load_network(pack)(batch, row, one)
-        seen.append((loss.detach(), apart.abs().mean(), float(_sum(self.trainer.callback_metrics, "copy"))))
+        seen.append((loss.detach(), apart.abs().mean(), float(self.trainer.callback_metrics["train/copy"])))
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
@@ -87,30 +89,40 @@ def test_the_objective_is_the_mean_absolute_difference_to_the_teachers_painting(
 
 
 def test_a_student_of_another_shape_comes_near_its_teacher(pack: Pack, world: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "copy.yaml"
-    recipe.write_text(
-        f"model: {{sizes: {{width: 4, blocks: 1, head: 4}}, style_size: 48, rate: 0.02, average: 0.9, steady: 0.0, "
-        f"content: {{relu2_2: 1.0}}, style: {{relu1_2: 4.0}}, teacher: {pack.path}}}\n"
-        "data: {size: 32, batch: 4, flat: 0.0}\ntrainer: {accelerator: cpu, precision: 32-true}\n"
-    )
-    options = {"config": recipe, "run": tmp_path / "run", "seed": 0}
-    begun = train([str(world / "sea.png")], [str(world / "photos")], tmp_path / "begun", steps=1, **options)
-    done = train(
-        [str(world / "sea.png")],
-        [str(world / "photos")],
-        tmp_path / "done",
-        steps=80,
-        **(options | {"run": tmp_path / "more"}),
-    )
-    assert done.card.training["teacher"] == {"pack": "three", "weights": pack.card.files["weights.safetensors"]}
-    assert "teacher" not in done.card.training["config"] and str(tmp_path) not in str(done.card.training)
+    sizes = {"width": 4, "blocks": 1, "head": 4}
+    module, data = make(world, batch=4, sizes=sizes, rate=0.02, average=0.9, steady=0.0, teacher=str(pack.path))
     photo = to_tensor(np.asarray(Image.open(world / "photos/00.png")))[None]
     with torch.no_grad():
         goal = load_network(pack)(photo, torch.eye(3)[1:2])
-        far, near = ((load_network(each)(photo) - goal).abs().mean() for each in (begun, done))
+        far = (module.averaged(photo) - goal).abs().mean()
+        run = fit(module, data, tmp_path / "run", steps=80, trainer=TRAINER)
+        near = (module.averaged(photo) - goal).abs().mean()
     assert near < far / 2
+    record = load_checkpoint(run.checkpoint)["record"]
+    assert record["teacher"] == {"pack": "three", "weights": pack.card.files["weights.safetensors"]}
+    assert "teacher" not in record["config"] and str(tmp_path) not in str(record)
 
 
 def test_a_teacher_without_the_style_is_refused(pack: Pack, world: Path) -> None:
     with pytest.raises(WrongCall, match="unknown style of the teacher three 'new'"):
         named(["sea", "new"], world, teacher=str(pack.path))
+
+
+def test_a_teacher_without_weights_is_refused(pack: Pack, world: Path, tmp_path: Path) -> None:
+    shutil.copytree(pack.path, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(PackError, match=r"weights\.safetensors"):
+        named(["sea"], world, teacher=str(tmp_path / "bare"))
+
+
+def test_a_run_goes_on_with_its_teacher_and_not_without(pack: Pack, world: Path, tmp_path: Path) -> None:
+    module, data = make(world, teacher=str(pack.path), steady=0.0)
+    begun = fit(module, data, tmp_path / "run", steps=2, trainer=TRAINER).checkpoint
+    module, data = make(world, steady=0.0)
+    with pytest.raises(CheckpointError, match=r"it is of a run with teacher three \(hash [0-9a-f]{8}\), now none"):
+        fit(module, data, tmp_path / "run", steps=3, resume=begun, trainer=TRAINER)
+    module, data = make(world, teacher=str(pack.path), steady=0.0)
+    assert pickle.loads(pickle.dumps(module)).teacher.record == module.teacher.record, (
+        "as for processes that are spawned"
+    )
+    assert fit(module, data, tmp_path / "run", steps=3, resume=begun, trainer=TRAINER).steps == 3
+    assert not [key for key in module.state_dict() if "teacher" in key]

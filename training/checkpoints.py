@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,8 @@ def check_resume(path: str | Path, module: StyleTransfer, data: PhotoData, proce
         )
     data.setup("fit")
     record = checkpoint["record"]
-    then = _sequence(record["seed"], record["data"], record.get("processes", 1))
-    now = _sequence(module.seed, data.describe(), processes)
+    then = _sequence(record["seed"], record["data"], record.get("processes", 1), record.get("teacher"))
+    now = _sequence(module.seed, data.describe(), processes, module.teacher and module.teacher.record)
     differ = [f"{what} {then[what]}, now {now[what]}" for what in now if then[what] != now[what]]
     if differ:
         raise CheckpointError(
@@ -137,14 +138,15 @@ def check_resume(path: str | Path, module: StyleTransfer, data: PhotoData, proce
         )
 
 
-def _sequence(seed: int, data: dict[str, Any], processes: int) -> dict[str, Any]:
-    """What decides which pictures come at which step."""
+def _sequence(seed: int, data: dict[str, Any], processes: int, teacher: Mapping[str, str] | None) -> dict[str, Any]:
+    """What decides which pictures come at which step, and what they are compared with."""
     return {
         "seed": seed,
         "the photos' seed": data["seed"],
         "photos": f"{data['photos']} (hash {data['hash'][:8]})",
         "size": data["size"],
         "pictures a step": data["batch"] * processes,
+        "teacher": f"{teacher['pack']} (hash {teacher['weights'][:8]})" if teacher else "none",
     }
 
 

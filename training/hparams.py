@@ -55,6 +55,7 @@ def hyper_parameters(module: StyleTransfer) -> dict[str, float | str]:
     data = {key: value for key, value in record["data"].items() if key not in apart}
     steps = module.trainer.max_steps if module.trainer.max_steps > 0 else None
     about = {"styles": module.names, "steps": steps, "device": record["device"], "commit": record["commit"]}
+    about |= {role: record[role].get("pack") for role in ("start", "teacher")}
     return _flat(record["config"] | data | about)
 
 

@@ -35,9 +35,9 @@ class ConditionalInstanceNorm(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             if self.by_strength:
                 style = style * strength.unsqueeze(1)
-            scale, shift = (style @ self.scale).flatten(), (style @ self.shift).flatten()
-            maps = x.float().reshape(1, -1, *x.shape[2:])  # one picture of N C maps: an operator's scales are by map
-            return F.instance_norm(maps, weight=scale, bias=shift, eps=self.eps).reshape(x.shape).to(x.dtype)
+            scale, shift = style @ self.scale, style @ self.shift
+            normalised = F.instance_norm(x.float(), eps=self.eps)
+            return torch.addcmul(shift[..., None, None], normalised, scale[..., None, None]).to(x.dtype)
 
 
 class UpsampleConv(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from impasto.card import Style, snake_case
-from impasto.errors import WrongCall, unknown_name
+from impasto.errors import WrongCall
 from impasto.images import read_rgb
 from impasto.losses import LossTerms, PerceptualLoss, VGGFeatures
 from impasto.packs import find_pack
@@ -26,6 +26,7 @@ from impasto.training.networks import TransformerNet
 from impasto.training.photos import to_tensor
 from impasto.training.record import describe_run, source_commit
 from impasto.training.steadiness import look_through, random_window, steadiness
+from impasto.training.teacher import Teacher
 
 CONTENT = {"relu3_3": 1.0}
 STYLE = {"relu1_2": 4.0, "relu2_2": 4.0, "relu3_3": 4.0, "relu4_3": 4.0}
@@ -79,14 +80,16 @@ class StyleTransfer(pl.LightningModule):
         start: a pack, by name or folder, whose weights the run begins with instead of random ones: a style's row with
             that of the pack's style of the same name, else with the mean of them all. Of the same network and sizes.
         teacher: a pack, by name or folder and of any network, that has styles of the same names. The run copies its
-            paintings: the objective of a step is the mean absolute difference to them, in place of content, style and
-            total variation, which are still validated. Some ten times as many pictures a second, a good beginning for
-            a smaller network. Source: Hinton et al. 2015.
+            paintings: the mean absolute difference to them stands in place of content, style and total variation,
+            which are still validated. Leave ``steady`` at 0 beside it: the teacher's paintings are as steady as they
+            are. Ten times as many pictures a second; a good beginning for a smaller network. Source: Hinton et al.
+            2015, of pictures instead of classes.
         rows_only: train the rows of the styles and nothing else.
 
     Raises:
-        ValueError: for no style, two of one name, numbers out of range, or a start of another shape.
-        PackError: for a start that is no pack, or a damaged one.
+        ValueError: for no style, two of one name, numbers out of range, a start of another shape, or a teacher
+            without one of the styles.
+        PackError: for a start or a teacher that is no pack, or a damaged one.
     """
 
     def __init__(
@@ -148,8 +151,7 @@ class StyleTransfer(pl.LightningModule):
             pack, _ = find_pack(start)
             self.start_from(load_network(pack), f"the pack {pack.card.name}", pack.card.style_names)
             self.started_from = {"pack": pack.card.name, "weights": pack.card.files[WEIGHTS]}
-        self.taught_by: dict[str, str] = {}
-        self._teacher = None if teacher is None else self._learn_from(teacher)
+        self.teacher = None if teacher is None else Teacher(teacher, self.names)
         self.elapsed = 0.0
         self.rate_factor = 1.0
         self.commit = ""
@@ -180,22 +182,6 @@ class StyleTransfer(pl.LightningModule):
                 row.copy_(torch.eye(trunk.styles)[list(styles).index(style)])
         for net in (self.net, self.averaged):
             net.load_state_dict(select_styles(trunk, rows).state_dict())
-
-    def _learn_from(self, teacher: str) -> Callable[[Tensor, Tensor, float], Tensor]:
-        """What paints photos (N, 3, H, W) in styles of the run by index (N,) as a pack does."""
-        pack, _ = find_pack(teacher)
-        for name in self.names:
-            if name not in pack.card.style_names:
-                raise unknown_name(f"style of the teacher {pack.card.name}", name, pack.card.style_names)
-        self.taught_by = {"pack": pack.card.name, "weights": pack.card.files[WEIGHTS]}
-        order = torch.eye(len(pack.card.styles))[[pack.card.style_names.index(name) for name in self.names]]
-        net = select_styles(load_network(pack), order).requires_grad_(False).eval()
-
-        def paint(photos: Tensor, styles: Tensor, strength: float) -> Tensor:
-            with torch.no_grad():
-                return self._paint(net.to(photos.device), photos, styles, strength)
-
-        return paint
 
     def setup(self, stage: str) -> None:
         """Load the loss network and measure the paintings, once; note the source that does it, which may change."""
@@ -270,8 +256,8 @@ class StyleTransfer(pl.LightningModule):
         strength = random.uniform() if random.random() < self.partial else 1.0
         styles = torch.from_numpy(indices).to(batch.device)
         painted = self._paint(self.net, batch, styles, strength)
-        if self._teacher is not None:
-            total = (painted - self._teacher(batch, styles, strength)).abs().mean()
+        if self.teacher is not None:
+            total = self.teacher.difference(painted, *self._call(batch, styles, strength))
             raw, weighted = {"copy": total}, {"copy": total}
         else:
             terms = self._judge(painted, batch, styles, strength)
@@ -290,10 +276,14 @@ class StyleTransfer(pl.LightningModule):
 
     def _paint(self, net: TransformerNet, photos: Tensor, styles: Tensor, strength: float) -> Tensor:
         """Paintings of photos (N, 3, H, W) in styles given by index (N,)."""
+        painted: Tensor = net(*self._call(photos, styles, strength))
+        return painted
+
+    def _call(self, photos: Tensor, styles: Tensor, strength: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What a network of the run's styles is called with."""
         photos = photos.contiguous(memory_format=torch.channels_last)
         weights = torch.nn.functional.one_hot(styles, len(self.names)).to(photos.dtype)
-        painted: Tensor = net(photos, weights, photos.new_full((len(photos),), strength))
-        return painted
+        return photos, weights, photos.new_full((len(photos),), strength)
 
     def _judge(self, painted: Tensor, photos: Tensor, styles: Tensor, strength: float) -> LossTerms:
         """The loss of paintings of photos."""

@@ -36,7 +36,7 @@ def describe_run(module: Any) -> dict[str, Any]:
     return {
         "config": config | {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val},
         "start": module.started_from,
-        "teacher": module.taught_by,
+        "teacher": module.teacher.record if module.teacher is not None else {},
         "paintings": paintings,
         "data": data,
         "seed": module.seed,

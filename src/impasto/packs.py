@@ -10,7 +10,8 @@
       weights.bin          the constants that these four share
       weights.safetensors  to train on from
 
-Packs are found by name: among the folders that ``IMPASTO_PACKS`` lists, then among those installed with the package.
+Packs are found by name: among the folders that ``IMPASTO_PACKS`` lists, then among those installed with the package,
+then among those in its folder ``by_name``, whose styles are not called without the pack's name before them.
 Imports neither numpy nor onnxruntime.
 """
 
@@ -112,7 +113,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def installed_packs() -> tuple[Pack, ...]:
-    """The packs that can be called by name, in the order they are looked up; their files are not verified.
+    """The packs whose styles can be called by name, in the order they are looked up; their files are not verified.
 
     First those of the folders in ``IMPASTO_PACKS`` (separated as in PATH; each a pack or a folder of packs), then those
     installed in ``impasto.checkpoints``. Of two packs with one name, the first counts.
@@ -128,10 +129,10 @@ def installed_packs() -> tuple[Pack, ...]:
 
 
 def _by_name() -> dict[str, Pack]:
-    """The packs that ship but are not installed: they answer to their names and bring no styles of their own."""
+    """The packs that ship beside: they answer to their names only, and their styles are not among those listed."""
     import impasto.checkpoints
 
-    cards = [card for place in impasto.checkpoints.__path__ for card in Path(place).glob(f"by_name/*/{CARD}")]
+    cards = [card for place in impasto.checkpoints.__path__ for card in sorted(Path(place).glob(f"by_name/*/{CARD}"))]
     packs = [Pack.load(card.parent, verify=False) for card in cards]
     return {pack.card.name: pack for pack in packs}
 
@@ -157,7 +158,7 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
     Args:
         name: the path of a pack; a pack's name; a style's name or a mixture (``a:0.6,b:0.4``), if one pack alone has
             it; or the first two with a style behind them, ``pack/style``. The packs of ``checkpoints/by_name``, whose
-            styles others have too, answer to their own names only.
+            styles others have too, answer to their own names only, and to those last.
 
     Returns:
         The pack (its files not verified), and the style or mixture as it was written; None if ``name`` names a pack
@@ -170,9 +171,10 @@ def find_pack(name: str | os.PathLike[str]) -> tuple[Pack, str | None]:
     path, name = Path(name), os.fspath(name)
     if (path / CARD).is_file() or path.is_file():
         return Pack.load(path, verify=False), None
-    installed = installed_packs()
-    packs = _by_name() | {pack.card.name: pack for pack in installed}
-    if name in packs:
+    installed, beside = installed_packs(), _by_name()
+    packs = beside | {pack.card.name: pack for pack in installed}
+    taken = packs.get(name) is beside.get(name) and any(name in pack.card.style_names for pack in installed)
+    if name in packs and not taken:
         pack = packs[name]
         return pack, name if name in pack.card.style_names else None
     head, slash, style = name.rpartition("/")
