@@ -34,6 +34,13 @@ class Value(NamedTuple):
     shape: list[int | str]
 
 
+class _Graph(NamedTuple):
+    """A compiled graph, and its requests that nobody waits for, each with memory for a picture."""
+
+    compiled: Any
+    idle: list[Any]
+
+
 class OpenVinoSession:
     """What `impasto.inference.Stylizer` needs of an ``onnxruntime.InferenceSession``, computed by OpenVINO on the CPU.
 
@@ -63,7 +70,7 @@ class OpenVinoSession:
         }
         self._core, self._model = core, model
         self._latest: _Shapes = ()
-        self._fixed: OrderedDict[_Shapes, Any] = OrderedDict()
+        self._fixed: OrderedDict[_Shapes, _Graph] = OrderedDict()
         self._lock = threading.Lock()
         try:
             self._compiled = core.compile_model(core.read_model(model, b""), "CPU", self._settings)
@@ -88,15 +95,20 @@ class OpenVinoSession:
         Raises:
             InterruptedError: when ``run_options.terminate`` is set meanwhile.
         """
-        request = self._compiled_for(feeds).create_infer_request()
+        graph, idle = self._graph_for(feeds)
+        with self._lock:
+            request = idle.pop() if idle else graph.create_infer_request()
         request.start_async(dict(feeds))
         while not request.wait_for(_POLL):
             if run_options is not None and run_options.terminate:
                 request.cancel()
                 raise InterruptedError("the work was stopped")
-        return [np.array(request.get_tensor(name).data) for name in names or self._outputs]
+        outputs = [np.array(request.get_tensor(name).data) for name in names or self._outputs]
+        if graph is not self._compiled:  # whose memory would be that of the largest picture
+            idle.append(request)
+        return outputs
 
-    def _compiled_for(self, feeds: Mapping[str, Any]) -> Any:
+    def _graph_for(self, feeds: Mapping[str, Any]) -> _Graph:
         """The graph for inputs of these shapes: one of their own from the second in a row on, else the one for all."""
         shapes = tuple((name, tuple(np.shape(value))) for name, value in feeds.items())
         with self._lock:
@@ -105,15 +117,15 @@ class OpenVinoSession:
                 self._fixed.move_to_end(shapes)
                 return self._fixed[shapes]
         if not again:
-            return self._compiled
+            return _Graph(self._compiled, [])
         model = self._core.read_model(self._model, b"")
         model.reshape(dict(shapes))
-        compiled = self._core.compile_model(model, "CPU", self._settings)
+        graph = _Graph(self._core.compile_model(model, "CPU", self._settings), [])
         with self._lock:
-            self._fixed[shapes] = compiled
+            self._fixed[shapes] = graph
             if len(self._fixed) > _SHAPES:
                 self._fixed.popitem(last=False)
-        return compiled
+        return graph
 
 
 def _value(port: Any) -> Value:
