@@ -129,7 +129,7 @@ def check_resume(path: str | Path, module: StyleTransfer, data: PhotoData, proce
     data.setup("fit")
     record = checkpoint["record"]
     then = _sequence(record["seed"], record["data"], record.get("processes", 1), record.get("teacher"))
-    now = _sequence(module.seed, data.describe(), processes, module.teacher and module.teacher.record)
+    now = _sequence(module.seed, data.describe(), processes, module.teacher.record if module.teacher else None)
     differ = [f"{what} {then[what]}, now {now[what]}" for what in now if then[what] != now[what]]
     if differ:
         raise CheckpointError(

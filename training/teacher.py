@@ -50,5 +50,5 @@ class Teacher:
             strength: (N,).
         """
         with torch.no_grad():
-            goal = self.net.to(photos.device)(photos, weights, strength)
+            goal: Tensor = self.net.to(photos.device)(photos, weights, strength)
         return (painted - goal).abs().mean()
