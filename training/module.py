@@ -261,7 +261,7 @@ class StyleTransfer(pl.LightningModule):
             raw, weighted = {"copy": total}, {"copy": total}
         else:
             terms = self._judge(painted, batch, styles, strength)
-            raw, weighted, total = dict(terms.raw), dict(terms.weighted), terms.total
+            raw, weighted, total = dict(terms.raw), terms.weighted, terms.total
         if self.steady:
             window = random_window(random)
             again = self._paint(self.net, look_through(batch, window), styles, strength)
